@@ -5,9 +5,10 @@
 -- primary key, user-scoped ones user_id, so that both can be distributed by that column. There are
 -- no foreign keys between rooms.
 
-CREATE SEQUENCE room_nids;
-CREATE SEQUENCE event_nids;
-CREATE SEQUENCE state_node_ids;
+-- Each value stands for a block of 1000 numbers: see hs.storage.streams.NidAllocator.
+CREATE SEQUENCE room_nids INCREMENT BY 1000;
+CREATE SEQUENCE event_nids INCREMENT BY 1000;
+CREATE SEQUENCE state_node_ids INCREMENT BY 1000;
 
 CREATE TABLE rooms (
     room_nid bigint PRIMARY KEY,
@@ -49,6 +50,7 @@ CREATE UNIQUE INDEX events_event_id ON events (event_id, room_nid);
 CREATE INDEX events_timeline ON events (room_nid, stream_ordering);
 CREATE INDEX events_topological ON events (room_nid, depth, stream_ordering);
 CREATE INDEX events_stream ON events (stream_ordering);
+CREATE INDEX events_nid ON events (event_nid);
 
 -- The PDU's bytes, as `hs.storage.pdu_codec` wrote them: the first byte names the codec.
 CREATE TABLE event_json (

@@ -1,0 +1,307 @@
+"""The one transaction that adds events to a room: one statement for events, one more for state.
+
+Every statement takes whole batches as arrays. `RoomBatch` says what is new; nothing here decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hs.storage.database import Writer
+from hs.storage.pdu_codec import encode_pdu
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One new event, placed."""
+
+    event_nid: int
+    event_id: str
+    type: str
+    state_key: str | None
+    sender: str
+    depth: int
+    stream_ordering: int
+    origin_server_ts: int
+    state_id: int
+    key_ix: int | None
+    replaces_nid: int
+    redacts: str | None
+    flags: int
+    rule: str | None
+    txn_device_id: str | None
+    txn_key: str | None
+    txn_id: str | None
+    prev_nids: tuple[int, ...]
+    pdu_json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRow:
+    """What resolution needs of a new state event."""
+
+    event_nid: int
+    auth_nids: tuple[int, ...]
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateDelta:
+    """One change of the current state; `event_nid` or `replaced_nid` is 0 where there is none."""
+
+    type: str
+    state_key: str
+    key_ix: int
+    event_nid: int
+    replaced_nid: int
+    stream_ordering: int
+    state_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A user's new current membership; `is_local` where the user is ours."""
+
+    user_id: str
+    membership: str
+    event_nid: int
+    sender: str
+    stream_ordering: int
+    display_name: str | None
+    avatar_url: str | None
+    is_local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoomBatch:
+    """All that one commit adds to a room."""
+
+    room_nid: int
+    now_ms: int
+    events: Sequence[EventRow]
+    new_extremities: Sequence[int]
+    old_extremities: Sequence[int]
+    auth_rows: Sequence[AuthRow] = ()
+    state_keys: Sequence[tuple[int, str, str]] = ()
+    state_nodes: Sequence[tuple[int, bytes]] = ()
+    deltas: Sequence[StateDelta] = ()
+    members: Sequence[MemberRow] = ()
+    gone_members: Sequence[str] = ()
+    redactions: Sequence[tuple[str, int]] = ()
+    redacted: Sequence[tuple[int, int]] = ()
+    state_id: int = 0
+    new_room: tuple[str, str] | None = field(default=None)
+
+
+async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
+    """Write the batch; all of it or, where a statement fails, none."""
+    if batch.new_room is not None:
+        await _insert_room(writer, batch, *batch.new_room)
+    await _insert_events(writer, batch)
+    if batch.auth_rows or batch.deltas or batch.state_nodes:
+        await _insert_state(writer, batch)
+    if batch.deltas:
+        await _set_current_state(writer, batch)
+    if batch.redactions or batch.redacted:
+        await _insert_redactions(writer, batch)
+
+
+async def _insert_room(writer: Writer, batch: RoomBatch, room_id: str, room_version: str) -> None:
+    await writer.execute(
+        "INSERT INTO rooms (room_nid, room_id, room_version, created_ts) VALUES ($1, $2, $3, $4)",
+        batch.room_nid,
+        room_id,
+        room_version,
+        batch.now_ms,
+    )
+
+
+def _bigint_array(nids: Sequence[int]) -> str:
+    # unnest() flattens arrays of arrays, so each row's array travels as its literal.
+    return "{" + ",".join(map(str, nids)) + "}"
+
+
+_INSERT_EVENTS = """
+    WITH new AS (
+        SELECT * FROM unnest(
+            $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
+            $10::bigint[], $11::int[], $12::bigint[], $13::text[], $14::int[], $15::text[], $16::text[], $17::text[],
+            $18::text[], $19::text[], $20::bytea[]
+        ) AS n (event_nid, event_id, type, state_key, sender, depth, stream_ordering, origin_server_ts, state_id,
+                key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_key, txn_id, prev_nids, pdu)
+    ), event AS (
+        INSERT INTO events (room_nid, event_nid, event_id, type, state_key, sender, depth, stream_ordering,
+            origin_server_ts, state_id, key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids)
+        SELECT $1, event_nid, event_id, type, state_key, sender, depth, stream_ordering, origin_server_ts, state_id,
+            key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids::bigint[]
+        FROM new
+    ), pdu AS (
+        INSERT INTO event_json (room_nid, event_nid, pdu) SELECT $1, event_nid, pdu FROM new
+    ), edge AS (
+        INSERT INTO event_edges (room_nid, prev_nid, event_nid)
+        SELECT $1, prev_nid, event_nid FROM new, unnest(prev_nids::bigint[]) AS prev_nid
+    ), transaction AS (
+        INSERT INTO event_transactions (user_id, device_id, room_nid, txn_key, event_nid, event_id, created_ts)
+        SELECT sender, txn_device_id, $1, txn_key, event_nid, event_id, $23 FROM new WHERE txn_key IS NOT NULL
+    ), arrived AS (
+        DELETE FROM backward_extremities WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
+    ), covered AS (
+        DELETE FROM forward_extremities WHERE room_nid = $1 AND event_nid = ANY($22::bigint[])
+    )
+    INSERT INTO forward_extremities (room_nid, event_nid) SELECT $1, unnest($21::bigint[])
+"""
+
+
+async def _insert_events(writer: Writer, batch: RoomBatch) -> None:
+    events = batch.events
+    await writer.execute(
+        _INSERT_EVENTS,
+        batch.room_nid,
+        [e.event_nid for e in events],
+        [e.event_id for e in events],
+        [e.type for e in events],
+        [e.state_key for e in events],
+        [e.sender for e in events],
+        [e.depth for e in events],
+        [e.stream_ordering for e in events],
+        [e.origin_server_ts for e in events],
+        [e.state_id for e in events],
+        [e.key_ix for e in events],
+        [e.replaces_nid for e in events],
+        [e.redacts for e in events],
+        [e.flags for e in events],
+        [e.rule for e in events],
+        [e.txn_device_id for e in events],
+        [e.txn_key for e in events],
+        [e.txn_id for e in events],
+        [_bigint_array(e.prev_nids) for e in events],
+        [encode_pdu(e.pdu_json) for e in events],
+        batch.new_extremities,
+        batch.old_extremities,
+        batch.now_ms,
+    )
+
+
+_INSERT_STATE = """
+    WITH record AS (
+        INSERT INTO auth_records (room_nid, event_nid, auth_nids, record)
+        SELECT $1, event_nid, auth_nids::bigint[], record
+        FROM unnest($2::bigint[], $3::text[], $4::bytea[]) AS n (event_nid, auth_nids, record)
+    ), key AS (
+        INSERT INTO state_keys (room_nid, key_ix, type, state_key)
+        SELECT $1, key_ix, type, state_key FROM unnest($5::int[], $6::text[], $7::text[]) AS n (key_ix, type, state_key)
+    )
+    INSERT INTO state_nodes (room_nid, node_id, blob)
+    SELECT $1, node_id, blob FROM unnest($8::bigint[], $9::bytea[]) AS n (node_id, blob)
+"""
+
+
+async def _insert_state(writer: Writer, batch: RoomBatch) -> None:
+    await writer.execute(
+        _INSERT_STATE,
+        batch.room_nid,
+        [row.event_nid for row in batch.auth_rows],
+        [_bigint_array(row.auth_nids) for row in batch.auth_rows],
+        [row.record for row in batch.auth_rows],
+        [key_ix for key_ix, _, _ in batch.state_keys],
+        [type for _, type, _ in batch.state_keys],
+        [state_key for _, _, state_key in batch.state_keys],
+        [node_id for node_id, _ in batch.state_nodes],
+        [blob for _, blob in batch.state_nodes],
+    )
+
+
+# Several changes of one key in a batch: the current tables get the last, the deltas get all.
+_SET_CURRENT_STATE = """
+    WITH delta AS (
+        SELECT * FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+        AS n (type, state_key, key_ix, event_nid, replaced_nid, stream_ordering, state_id)
+    ), logged AS (
+        INSERT INTO current_state_deltas (room_nid, stream_ordering, key_ix, event_nid, replaced_nid, state_id)
+        SELECT $1, stream_ordering, key_ix, event_nid, replaced_nid, state_id FROM delta
+    ), last AS (
+        SELECT DISTINCT ON (key_ix) * FROM delta ORDER BY key_ix, stream_ordering DESC
+    ), gone AS (
+        DELETE FROM current_state c USING last
+        WHERE c.room_nid = $1 AND c.type = last.type AND c.state_key = last.state_key AND last.event_nid = 0
+    ), upsert AS (
+        INSERT INTO current_state (room_nid, type, state_key, key_ix, event_nid)
+        SELECT $1, type, state_key, key_ix, event_nid FROM last WHERE event_nid <> 0
+        ON CONFLICT (room_nid, type, state_key) DO UPDATE SET event_nid = excluded.event_nid
+    )
+    UPDATE rooms SET state_id = $9 WHERE room_nid = $1
+"""
+
+_SET_MEMBERS = """
+    WITH new AS (
+        SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+            $9::bool[])
+        AS n (user_id, membership, event_nid, sender, stream_ordering, display_name, avatar_url, is_local)
+    ), last AS (
+        SELECT DISTINCT ON (user_id) * FROM new ORDER BY user_id, stream_ordering DESC
+    ), gone AS (
+        DELETE FROM memberships WHERE room_nid = $1 AND user_id = ANY($10::text[])
+    ), gone_local AS (
+        DELETE FROM local_memberships WHERE room_nid = $1 AND user_id = ANY($10::text[])
+    ), member AS (
+        INSERT INTO memberships AS m (room_nid, user_id, membership, event_nid, display_name, avatar_url)
+        SELECT $1, user_id, membership, event_nid, display_name, avatar_url FROM last
+        ON CONFLICT (room_nid, user_id) DO UPDATE SET membership = excluded.membership,
+            event_nid = excluded.event_nid, display_name = excluded.display_name, avatar_url = excluded.avatar_url
+    ), changed AS (
+        INSERT INTO local_membership_changes (user_id, stream_ordering, room_nid, event_nid, membership)
+        SELECT user_id, stream_ordering, $1, event_nid, membership FROM new WHERE is_local
+    )
+    INSERT INTO local_memberships AS l (user_id, room_nid, membership, event_nid, stream_ordering, sender)
+    SELECT user_id, $1, membership, event_nid, stream_ordering, sender FROM last WHERE is_local
+    ON CONFLICT (user_id, room_nid) DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid,
+        stream_ordering = excluded.stream_ordering, sender = excluded.sender, forgotten = false
+"""
+
+
+async def _set_current_state(writer: Writer, batch: RoomBatch) -> None:
+    deltas = batch.deltas
+    await writer.execute(
+        _SET_CURRENT_STATE,
+        batch.room_nid,
+        [d.type for d in deltas],
+        [d.state_key for d in deltas],
+        [d.key_ix for d in deltas],
+        [d.event_nid for d in deltas],
+        [d.replaced_nid for d in deltas],
+        [d.stream_ordering for d in deltas],
+        [d.state_id for d in deltas],
+        batch.state_id,
+    )
+    if batch.members or batch.gone_members:
+        members = batch.members
+        await writer.execute(
+            _SET_MEMBERS,
+            batch.room_nid,
+            [m.user_id for m in members],
+            [m.membership for m in members],
+            [m.event_nid for m in members],
+            [m.sender for m in members],
+            [m.stream_ordering for m in members],
+            [m.display_name for m in members],
+            [m.avatar_url for m in members],
+            [m.is_local for m in members],
+            batch.gone_members,
+        )
+
+
+async def _insert_redactions(writer: Writer, batch: RoomBatch) -> None:
+    await writer.execute(
+        "INSERT INTO redactions (room_nid, redacts, event_nid) "
+        "SELECT $1, redacts, event_nid FROM unnest($2::text[], $3::bigint[]) AS n (redacts, event_nid)",
+        batch.room_nid,
+        [redacts for redacts, _ in batch.redactions],
+        [nid for _, nid in batch.redactions],
+    )
+    await writer.execute(
+        "UPDATE events e SET redacted_by_nid = n.by_nid "
+        "FROM unnest($2::bigint[], $3::bigint[]) AS n (event_nid, by_nid) "
+        "WHERE e.room_nid = $1 AND e.event_nid = n.event_nid AND e.redacted_by_nid = 0",
+        batch.room_nid,
+        [nid for nid, _ in batch.redacted],
+        [by_nid for _, by_nid in batch.redacted],
+    )
