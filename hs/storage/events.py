@@ -1,6 +1,6 @@
 """Events as they are read: records through the cache, PDUs as bytes, ids to numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntFlag
 from typing import Any
 
@@ -134,3 +134,9 @@ class EventStore:
             event_nids,
         )
         return {row["event_nid"]: decode_pdu(row["pdu"]) for row in rows}
+
+    def remember(self, records: Iterable[EventRecord], redacted_nids: Sequence[int]) -> None:
+        """Keep what a commit has just written; events that it redacted are read anew."""
+        for record in records:
+            self._cache.put(record.event_nid, record.data)
+        self._cache.invalidate(redacted_nids)

@@ -4,7 +4,7 @@ Every statement takes whole batches as arrays. `RoomBatch` says what is new; not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hs.storage.database import Writer
 from hs.storage.pdu_codec import encode_pdu
@@ -76,7 +76,6 @@ class RoomBatch:
     """All that one commit adds to a room."""
 
     room_nid: int
-    now_ms: int
     events: Sequence[EventRow]
     new_extremities: Sequence[int]
     old_extremities: Sequence[int]
@@ -89,7 +88,7 @@ class RoomBatch:
     redactions: Sequence[tuple[str, int]] = ()
     redacted: Sequence[tuple[int, int]] = ()
     state_id: int = 0
-    new_room: tuple[str, str] | None = field(default=None)
+    new_room: tuple[str, str] | None = None
 
 
 async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
@@ -107,11 +106,11 @@ async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
 
 async def _insert_room(writer: Writer, batch: RoomBatch, room_id: str, room_version: str) -> None:
     await writer.execute(
-        "INSERT INTO rooms (room_nid, room_id, room_version, created_ts) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO rooms (room_nid, room_id, room_version, created_ts) "
+        "VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint)",
         batch.room_nid,
         room_id,
         room_version,
-        batch.now_ms,
     )
 
 
@@ -141,7 +140,8 @@ _INSERT_EVENTS = """
         SELECT $1, prev_nid, event_nid FROM new, unnest(prev_nids::bigint[]) AS prev_nid
     ), transaction AS (
         INSERT INTO event_transactions (user_id, device_id, room_nid, txn_key, event_nid, event_id, created_ts)
-        SELECT sender, txn_device_id, $1, txn_key, event_nid, event_id, $23 FROM new WHERE txn_key IS NOT NULL
+        SELECT sender, txn_device_id, $1, txn_key, event_nid, event_id, (extract(epoch FROM now()) * 1000)::bigint
+        FROM new WHERE txn_key IS NOT NULL
     ), arrived AS (
         DELETE FROM backward_extremities WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
     ), covered AS (
@@ -177,7 +177,6 @@ async def _insert_events(writer: Writer, batch: RoomBatch) -> None:
         [encode_pdu(e.pdu_json) for e in events],
         batch.new_extremities,
         batch.old_extremities,
-        batch.now_ms,
     )
 
 

@@ -1,0 +1,92 @@
+"""The room engine put together: storage, caches and the one writer of rooms.
+
+Part of the composition root; `hs.server` adds people, endpoints and listeners on top.
+"""
+
+from dataclasses import dataclass
+
+from hs._fast.state_tree import NodeStore
+from hs.matrix.tokens import RoomToken
+from hs.rooms.build import EventBuilder, Numbers, Signer
+from hs.rooms.clock import Clock
+from hs.rooms.commit import Committer
+from hs.rooms.create import InviteGate, RoomCreator
+from hs.rooms.head import RoomHeads
+from hs.rooms.lane import Lanes
+from hs.rooms.membership import ProfileSource, RoomMemberships
+from hs.rooms.resolve import StateResolver
+from hs.rooms.state import RoomStates
+from hs.rooms.writer import RoomWriter
+from hs.storage.auth_records import AuthRecordStore
+from hs.storage.database import Database
+from hs.storage.event_cache import EventCache
+from hs.storage.events import EventStore, load_records
+from hs.storage.memberships import MembershipStore
+from hs.storage.room_heads import HeadStore
+from hs.storage.rooms import RoomStore
+from hs.storage.state import StateStore
+from hs.storage.streams import NidAllocator, StreamIds, load_stream
+
+# A node of a state tree is about 300 bytes: enough for the trees of dozens of the largest rooms.
+STATE_NODE_CACHE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the upper floors are given of the room engine."""
+
+    rooms: RoomStore
+    events: EventStore
+    event_cache: EventCache
+    states: RoomStates
+    stream: StreamIds
+    writer: RoomWriter
+    committer: Committer
+    creator: RoomCreator
+    memberships: RoomMemberships
+
+    def room_token(self) -> RoomToken:
+        """The token of a client that has seen all that is committed now."""
+        return RoomToken(self.stream.current)
+
+
+async def build_engine(
+    database: Database,
+    signer: Signer,
+    clock: Clock,
+    profiles: ProfileSource,
+    gate: InviteGate,
+    event_cache_bytes: int,
+) -> Engine:
+    """The engine over a migrated database."""
+    cache = EventCache(lambda nids: load_records(database, nids), event_cache_bytes)
+    events = EventStore(database, cache)
+    auth_records = AuthRecordStore(database)
+    states = RoomStates(
+        StateStore(database), NodeStore(STATE_NODE_CACHE_BYTES), NidAllocator(database, "state_node_ids")
+    )
+    stream = await load_stream(database, "SELECT max(stream_ordering) FROM events")
+    head_store = HeadStore(database)
+    heads = RoomHeads(head_store, states)
+    builder = EventBuilder(
+        signer,
+        clock,
+        states,
+        StateResolver(states, auth_records),
+        auth_records,
+        events,
+        Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids")),
+    )
+    committer = Committer(database, stream, states, heads, events, auth_records, signer.server_name)
+    writer = RoomWriter(Lanes(), heads, head_store, builder, committer)
+    return Engine(
+        rooms=RoomStore(database),
+        events=events,
+        event_cache=cache,
+        states=states,
+        stream=stream,
+        writer=writer,
+        committer=committer,
+        creator=RoomCreator(writer, profiles, gate, signer.server_name),
+        memberships=RoomMemberships(writer, states, events, MembershipStore(database), profiles),
+    )

@@ -1,0 +1,302 @@
+"""Local events: a draft gets its place in the room's history, is hashed, signed and judged.
+
+Spec: server-server-api "PDUs", "Auth events selection"; rooms/v1 to v12 "Authorization rules".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from signedjson.types import SigningKey
+
+from hs._fast import event_auth, state_tree
+from hs._fast.event_auth import AuthRecord
+from hs._fast.state_tree import EMPTY, Node
+from hs.matrix.auth_rules import Rejected, check_auth_list, select_auth_keys
+from hs.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
+from hs.matrix.event import Event, InvalidEvent, sign_event
+from hs.matrix.power_levels import PowerLevels
+from hs.matrix.room_versions import RoomVersion
+from hs.rooms.clock import Clock
+from hs.rooms.drafts import Draft, SentEvent
+from hs.rooms.head import Extremity, RoomHead
+from hs.rooms.resolve import StateResolver
+from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.state import RoomStates
+from hs.storage.auth_records import AuthRecordStore
+from hs.storage.events import EventStore
+from hs.storage.room_heads import TransactionKey
+from hs.storage.rooms import RoomInfo
+from hs.storage.streams import NidAllocator
+
+# The spec allows 20; joining fewer branches at once keeps resolutions and events small.
+MAX_PREV_EVENTS = 10
+MAX_DEPTH = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """This server's name and the key it signs with."""
+
+    server_name: str
+    key: SigningKey
+
+    def sign(self, proto: dict[str, Any], version: RoomVersion) -> Event:
+        """The finished event; what is wrong with the client's part of it is raised as a client error."""
+        try:
+            return sign_event(proto, version, self.server_name, self.key)
+        except InvalidEvent as invalid:
+            if invalid.rule.startswith("size"):
+                raise TooLarge(invalid.reason) from invalid
+            raise BadJson(invalid.reason) from invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Where new events and rooms get their numbers from."""
+
+    events: NidAllocator
+    rooms: NidAllocator
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What a new event builds on."""
+
+    prevs: tuple[Extremity, ...]
+    others: tuple[Extremity, ...]  # forward extremities that it does not refer to
+    root: Node  # the state before it
+
+
+class EventBuilder:
+    """Turns drafts into placed events of a stage."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        clock: Clock,
+        states: RoomStates,
+        resolver: StateResolver,
+        auth_records: AuthRecordStore,
+        events: EventStore,
+        numbers: Numbers,
+    ) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._states = states
+        self._resolver = resolver
+        self._auth_records = auth_records
+        self._events = events
+        self._numbers = numbers
+
+    async def build_create(
+        self, version: RoomVersion, room_id: str | None, draft: Draft
+    ) -> tuple[RoomInfo, Event]:
+        """A new room and its signed m.room.create event."""
+        proto = self._proto(draft, _Context((), (), EMPTY))
+        if room_id is not None:
+            proto["room_id"] = room_id
+        event = self._signer.sign(proto, version)
+        [room_nid] = await self._numbers.rooms.take(1)
+        return RoomInfo(room_nid, event.room_id, version), event
+
+    async def place_create(self, stage: Stage, event: Event) -> PlacedEvent:
+        """Put the create event at the start of a new room's stage."""
+        draft = Draft(event.type, event.sender, event.content, state_key=event.state_key)
+        return await self._judge_and_place(stage, draft, event, _Context((), (), EMPTY), [])
+
+    async def add(self, stage: Stage, draft: Draft) -> PlacedEvent | SentEvent:
+        """The draft as a placed event, or where the same request or state has ended up before.
+
+        Raises Forbidden where the auth rules refuse it, TooLarge or BadJson for the event itself.
+        """
+        draft = _with_redacts(draft, stage.head.room.version)
+        _check_draft(draft)
+        if draft.transaction is not None:
+            key = TransactionKey(draft.sender, draft.transaction.device_id, draft.transaction.key)
+            done = stage.find_done(key)
+            if done is not None:
+                return done
+        context = await self._context(stage.head)
+        same = await self._find_same_state(stage, draft, context)
+        if same is not None:
+            return same
+        auth = await self._select_auth(stage, draft, context)
+        redacts_nid = await self._check_redaction(stage, draft, auth) if draft.redacts else 0
+        event = self._signer.sign(
+            self._proto(draft, context)
+            | {"room_id": stage.head.room.room_id, "auth_events": [record.event_id for record in auth]},
+            stage.head.room.version,
+        )
+        placed = await self._judge_and_place(stage, draft, event, context, auth)
+        placed.redacts_nid = redacts_nid
+        return placed
+
+    async def _context(self, head: RoomHead) -> _Context:
+        if len(head.extremities) <= MAX_PREV_EVENTS:
+            return _Context(head.extremities, (), head.root)
+        # The deepest branches are the most recent conversation.
+        by_depth = sorted(head.extremities, key=lambda e: (e.depth, e.event_nid), reverse=True)
+        prevs = tuple(by_depth[:MAX_PREV_EVENTS])
+        root = await self._resolver.resolve(head.room, [e.root for e in prevs])
+        return _Context(prevs, tuple(by_depth[MAX_PREV_EVENTS:]), root)
+
+    def _proto(self, draft: Draft, context: _Context) -> dict[str, Any]:
+        proto: dict[str, Any] = {
+            "type": draft.type,
+            "sender": draft.sender,
+            "content": draft.content,
+            "origin_server_ts": self._clock.now_ms(),
+            "depth": min(max((e.depth for e in context.prevs), default=0) + 1, MAX_DEPTH),
+            "prev_events": [e.event_id for e in context.prevs],
+            "auth_events": [],
+        }
+        if draft.state_key is not None:
+            proto["state_key"] = draft.state_key
+        if draft.redacts is not None and "redacts" not in draft.content:
+            proto["redacts"] = draft.redacts
+        return proto
+
+    async def _select_auth(self, stage: Stage, draft: Draft, context: _Context) -> list[AuthRecord]:
+        """The auth events of the draft, from the state before it."""
+        room = stage.head.room
+        keys = select_auth_keys(room.version, draft.type, draft.sender, draft.state_key, draft.content)
+        nids = await self._states.get_many(room.room_nid, context.root, keys, stage.new_keys)
+        return await self._records(stage, list(nids.values()))
+
+    async def _records(self, stage: Stage, nids: Sequence[int]) -> list[AuthRecord]:
+        staged = {placed.event_nid: placed.auth for placed in stage.placed}
+        stored = await self._auth_records.get_many(
+            stage.head.room.room_nid, [nid for nid in nids if nid not in staged]
+        )
+        return [staged.get(nid) or stored[nid] for nid in nids]
+
+    async def _find_same_state(
+        self, stage: Stage, draft: Draft, context: _Context
+    ) -> PlacedEvent | SentEvent | None:
+        """The state event that says already what the draft would say."""
+        if draft.state_key is None or not draft.deduplicate:
+            return None
+        room = stage.head.room
+        key = (draft.type, draft.state_key)
+        nid = (await self._states.get_many(room.room_nid, context.root, [key], stage.new_keys)).get(key)
+        if nid is None:
+            return None
+        staged = stage.find_staged(nid)
+        if staged is not None:
+            same = staged.event.sender == draft.sender and staged.event.content == draft.content
+            return staged if same else None
+        record = await self._events.get(nid)
+        if record.sender != draft.sender or record.content != draft.content:
+            return None
+        return SentEvent(record.event_id, nid, record.stream_ordering)
+
+    async def _judge_and_place(
+        self, stage: Stage, draft: Draft, event: Event, context: _Context, auth: Sequence[AuthRecord]
+    ) -> PlacedEvent:
+        [nid] = await self._numbers.events.take(1)
+        record = event_auth.make_record(
+            version=event.version.number,
+            nid=nid,
+            event_id=event.event_id,
+            type=event.type,
+            state_key=event.state_key,
+            sender=event.sender,
+            room_id=event.room_id,
+            origin_server_ts=event.origin_server_ts,
+            depth=event.depth,
+            content=event.content,
+            auth_nids=[r.nid for r in auth],
+            prev_event_ids=event.prev_events,
+            redacts=event.redacts,
+        )
+        verdict = check_auth_list(event.version, record, auth)
+        if isinstance(verdict, Rejected):
+            raise Forbidden(verdict.reason)
+        placed = PlacedEvent(
+            event,
+            nid,
+            tuple(e.event_nid for e in context.prevs),
+            context.root,
+            context.root,
+            record,
+            transaction=draft.transaction,
+        )
+        if event.state_key is not None:
+            await self._set_state(stage, placed, event.state_key)
+        extremity = Extremity(nid, event.event_id, event.depth, placed.root)
+        extremities = (*context.others, extremity)
+        placed.room_root = (
+            placed.root
+            if len(extremities) == 1
+            else await self._resolver.resolve(stage.head.room, [e.root for e in extremities])
+        )
+        stage.place(placed, extremities)
+        return placed
+
+    async def _set_state(self, stage: Stage, placed: PlacedEvent, state_key: str) -> None:
+        room_nid, type = stage.head.room.room_nid, placed.event.type
+        known = await self._states.find_key_ix(room_nid, type, state_key)
+        placed.key_ix = stage.key_ix(type, state_key, known)
+        placed.replaces_nid = await self._states.get_ix(room_nid, placed.root, placed.key_ix)
+        placed.root = state_tree.set_many(placed.root, [(placed.key_ix, placed.event_nid)])
+
+    async def _check_redaction(self, stage: Stage, draft: Draft, auth: Sequence[AuthRecord]) -> int:
+        """The number of the event to redact, where the sender may redact it.
+
+        Spec: client-server-api "Redactions": one's own events, or with the level `redact`.
+        """
+        assert draft.redacts is not None
+        room = stage.head.room
+        staged = stage.find_staged_id(draft.redacts)
+        if staged is not None:
+            target_nid, target_sender = staged.event_nid, staged.event.sender
+        else:
+            found = await self._events.find_nid(room.room_nid, draft.redacts)
+            if found is None:
+                raise NotFound("no such event to redact")
+            target_nid, target_sender = found, (await self._events.get(found)).sender
+        if target_sender != draft.sender:
+            power = await self._power_levels(stage)
+            if power.of_user(draft.sender) < power.redact:
+                raise Forbidden("you may not redact this event")
+        return target_nid
+
+    async def _power_levels(self, stage: Stage) -> PowerLevels:
+        room = stage.head.room
+        keys = [("m.room.create", ""), ("m.room.power_levels", "")]
+        nids = await self._states.get_many(room.room_nid, stage.head.root, keys, stage.new_keys)
+        records = {nid: await self._content_of(stage, nid) for nid in nids.values()}
+        create_sender, create = records[nids["m.room.create", ""]]
+        levels = records.get(nids.get(("m.room.power_levels", ""), 0))
+        return PowerLevels.of_contents(room.version, create_sender, create, levels[1] if levels else None)
+
+    async def _content_of(self, stage: Stage, nid: int) -> tuple[str, dict[str, Any]]:
+        staged = stage.find_staged(nid)
+        if staged is not None:
+            return staged.event.sender, staged.event.content
+        record = await self._events.get(nid)
+        return record.sender, record.content
+
+
+def _with_redacts(draft: Draft, version: RoomVersion) -> Draft:
+    """The draft of a redaction with its target where the room version wants it.
+
+    Clients of old and new room versions name it beside or in the content (client-server-api "Redactions").
+    """
+    if draft.type != "m.room.redaction" or draft.state_key is not None:
+        return draft
+    target = draft.redacts or draft.content.get("redacts")
+    if not isinstance(target, str):
+        raise BadJson("a redaction needs the id of the event that it redacts")
+    content = {key: value for key, value in draft.content.items() if key != "redacts"}
+    if version.redacts_in_content:
+        content["redacts"] = target
+    return replace(draft, content=content, redacts=target)
+
+
+def _check_draft(draft: Draft) -> None:
+    """What PostgreSQL cannot store in text columns is refused, not mangled."""
+    for name, value in (("type", draft.type), ("state_key", draft.state_key), ("redacts", draft.redacts)):
+        if value is not None and "\x00" in value:
+            raise InvalidParam(f"{name} must not hold a NUL character")

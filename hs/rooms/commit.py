@@ -1,0 +1,232 @@
+"""The commit: a stage becomes rows in one transaction, then news for the floors above."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from hs._fast import canonical_json, event_auth, event_record
+from hs._fast.event_record import EventRecord
+from hs.matrix.ids import server_of
+from hs.matrix.tokens import RoomPosition
+from hs.rooms.drafts import Committed, MembershipChange, OnWrite, SentEvent, StateChange
+from hs.rooms.head import RoomHeads
+from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.state import RoomStates
+from hs.storage.auth_records import AuthRecordStore
+from hs.storage.database import Database
+from hs.storage.events import EventStore
+from hs.storage.room_writes import AuthRow, EventRow, MemberRow, RoomBatch, StateDelta, insert_batch
+from hs.storage.streams import StreamIds, StreamRange
+
+OnCommit = Callable[[Committed], None]
+
+# One writer process: its number in vector clocks.
+INSTANCE = 1
+
+
+class Committer:
+    """Writes stages and announces what they added."""
+
+    def __init__(
+        self,
+        database: Database,
+        stream: StreamIds,
+        states: RoomStates,
+        heads: RoomHeads,
+        events: EventStore,
+        auth_records: AuthRecordStore,
+        server_name: str,
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._states = states
+        self._heads = heads
+        self._events = events
+        self._auth_records = auth_records
+        self._server_name = server_name
+        self._listeners: list[OnCommit] = []
+
+    def on_commit(self, listener: OnCommit) -> None:
+        """Tell `listener` of every commit, after COMMIT and in stream order; it must not raise or block."""
+        self._listeners.append(listener)
+
+    async def commit(
+        self, stage: Stage, on_writes: Sequence[OnWrite], *, is_new: bool = False
+    ) -> dict[int, SentEvent]:
+        """Where each event of the stage ended up, by number; all of them are committed or none.
+
+        Whoever calls holds the room's lane. Returns once readers can see the events.
+        """
+        room = stage.head.room
+        roots = [root for placed in stage.placed for root in (placed.root, placed.room_root)]
+        nodes = await self._states.pack(roots)
+        published = asyncio.get_running_loop().create_future()
+        with self._stream.reserve(max(len(stage.placed), 1)) as ids:
+            deltas = await self._deltas(stage, ids.first)
+            members = await self._members(stage, deltas)
+            async with self._database.write() as writer:
+                await insert_batch(writer, self._batch(stage, ids.first, nodes, deltas, members, is_new))
+                for on_write in on_writes:
+                    await on_write(writer, room)
+            self._states.stored(room.room_nid, roots, stage.new_keys)
+            self._heads.set(stage.head)
+            committed = self._remember(stage, ids, deltas, members)
+            ids.on_published(lambda: self._announce(committed, published))
+        await published
+        return {r.event_nid: SentEvent(r.event_id, r.event_nid, r.stream_ordering) for r in committed.records}
+
+    def _announce(self, committed: Committed, published: asyncio.Future[None]) -> None:
+        for listener in self._listeners:
+            listener(committed)
+        if not published.done():
+            published.set_result(None)
+
+    def _remember(
+        self, stage: Stage, ids: StreamRange, deltas: Sequence[StateDelta], members: Sequence[MemberRow]
+    ) -> Committed:
+        """What was committed, with the caches brought up to it."""
+        redacted = tuple(placed.redacts_nid for placed in stage.placed if placed.redacts_nid)
+        records = tuple(
+            EventRecord(_pack_record(stage, placed, ids.first + i)) for i, placed in enumerate(stage.placed)
+        )
+        self._events.remember(records, redacted)
+        self._auth_records.put(placed.auth for placed in stage.placed if placed.event.is_state)
+        return Committed(
+            stage.head.room,
+            RoomPosition(INSTANCE, ids.last),
+            records,
+            tuple(StateChange(d.type, d.state_key, d.replaced_nid, d.event_nid) for d in deltas),
+            tuple(MembershipChange(m.user_id, m.membership, m.event_nid, m.stream_ordering) for m in members),
+            redacted,
+        )
+
+    async def _deltas(self, stage: Stage, first: int) -> list[StateDelta]:
+        """Every change of the room's current state, event by event."""
+        room_nid = stage.head.room.room_nid
+        names = {ix: key for key, ix in stage.new_keys.items()}
+        deltas: list[StateDelta] = []
+        before = stage.committed.root
+        for stream_ordering, placed in enumerate(stage.placed, first):
+            if placed.room_root is before:
+                continue
+            changes = await self._states.diff(room_nid, before, placed.room_root)
+            unnamed = [ix for ix, _, _ in changes if ix not in names]
+            names |= await self._states.key_names(room_nid, unnamed) if unnamed else {}
+            deltas += [
+                StateDelta(*names[ix], ix, new, old, stream_ordering, placed.room_root.id) for ix, old, new in changes
+            ]
+            before = placed.room_root
+        return deltas
+
+    async def _members(self, stage: Stage, deltas: Sequence[StateDelta]) -> list[MemberRow]:
+        rows = []
+        for delta in deltas:
+            if delta.type != "m.room.member" or not delta.event_nid:
+                continue
+            placed = stage.find_staged(delta.event_nid)
+            if placed is not None:
+                sender, content = placed.event.sender, placed.event.content
+            else:  # a resolution brought an older member event back
+                record = await self._events.get(delta.event_nid)
+                sender, content = record.sender, record.content
+            rows.append(
+                MemberRow(
+                    delta.state_key,
+                    str(content.get("membership")),
+                    delta.event_nid,
+                    sender,
+                    delta.stream_ordering,
+                    _text(content.get("displayname")),
+                    _text(content.get("avatar_url")),
+                    server_of(delta.state_key) == self._server_name,
+                )
+            )
+        return rows
+
+    def _batch(
+        self,
+        stage: Stage,
+        first: int,
+        nodes: Sequence[tuple[int, bytes]],
+        deltas: Sequence[StateDelta],
+        members: Sequence[MemberRow],
+        is_new: bool,
+    ) -> RoomBatch:
+        room = stage.head.room
+        before = {e.event_nid for e in stage.committed.extremities}
+        after = {e.event_nid for e in stage.head.extremities}
+        return RoomBatch(
+            room_nid=room.room_nid,
+            events=[_event_row(placed, first + i) for i, placed in enumerate(stage.placed)],
+            new_extremities=sorted(after - before),
+            old_extremities=sorted(before - after),
+            auth_rows=[
+                AuthRow(placed.event_nid, tuple(placed.auth.auth_nids), event_auth.pack_record(placed.auth))
+                for placed in stage.placed
+                if placed.event.is_state
+            ],
+            state_keys=[(ix, type, state_key) for (type, state_key), ix in stage.new_keys.items()],
+            state_nodes=nodes,
+            deltas=deltas,
+            members=members,
+            gone_members=[d.state_key for d in deltas if d.type == "m.room.member" and not d.event_nid],
+            redactions=[(p.event.redacts, p.event_nid) for p in stage.placed if p.event.redacts is not None],
+            redacted=[(p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid],
+            state_id=stage.head.root.id,
+            new_room=(room.room_id, room.version.id) if is_new else None,
+        )
+
+
+def _text(value: object) -> str | None:
+    """A profile field as a text column can hold it: PostgreSQL knows no NUL."""
+    return value.replace("\x00", "\ufffd") if isinstance(value, str) else None
+
+
+def _event_row(placed: PlacedEvent, stream_ordering: int) -> EventRow:
+    event, transaction = placed.event, placed.transaction
+    return EventRow(
+        event_nid=placed.event_nid,
+        event_id=event.event_id,
+        type=event.type,
+        state_key=event.state_key,
+        sender=event.sender,
+        depth=event.depth,
+        stream_ordering=stream_ordering,
+        origin_server_ts=event.origin_server_ts,
+        state_id=placed.root.id,
+        key_ix=placed.key_ix,
+        replaces_nid=placed.replaces_nid,
+        redacts=event.redacts,
+        flags=placed.flags,
+        rule=placed.rule,
+        txn_device_id=transaction.device_id if transaction else None,
+        txn_key=transaction.key if transaction else None,
+        txn_id=transaction.txn_id if transaction else None,
+        prev_nids=placed.prev_nids,
+        pdu_json=event.pdu_json,
+    )
+
+
+def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> bytes:
+    event, transaction = placed.event, placed.transaction
+    return event_record.pack(
+        event_nid=placed.event_nid,
+        room_nid=stage.head.room.room_nid,
+        stream_ordering=stream_ordering,
+        depth=event.depth,
+        origin_server_ts=event.origin_server_ts,
+        flags=placed.flags,
+        state_id=placed.root.id,
+        replaces_nid=placed.replaces_nid,
+        redacted_by_nid=0,
+        event_id=event.event_id,
+        room_id=event.room_id,
+        type=event.type,
+        sender=event.sender,
+        state_key=event.state_key,
+        redacts=event.redacts,
+        txn_id=transaction.txn_id if transaction else None,
+        txn_device_id=transaction.device_id if transaction else None,
+        content_json=canonical_json.encode(event.content, event.version.strict_canonical_json),
+        prev_event_ids=event.prev_events,
+        auth_event_ids=event.auth_events,
+    )

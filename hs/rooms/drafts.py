@@ -1,0 +1,86 @@
+"""What goes into a room's lane and what comes out of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hs._fast.event_record import EventRecord
+from hs.matrix.tokens import RoomPosition
+from hs.storage.database import Writer
+from hs.storage.rooms import RoomInfo
+
+# A last act of a commit, in its transaction: room directory entries and the like. It may refuse by
+# raising, which takes the whole commit back.
+OnWrite = Callable[[Writer, RoomInfo], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A client's promise to name a request the same way when it repeats it (client-server-api "Transaction identifiers").
+
+    `key` tells endpoints apart that a client may use the same `txn_id` for.
+    """
+
+    device_id: str
+    endpoint: str
+    txn_id: str
+
+    @property
+    def key(self) -> str:
+        """What is unique per device and room."""
+        return f"{self.endpoint}/{self.txn_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event that a local user wants in the room, before it has a place there."""
+
+    type: str
+    sender: str
+    content: dict[str, Any]
+    state_key: str | None = None
+    redacts: str | None = None
+    transaction: Transaction | None = None
+    # A state event that would change nothing is answered with the event that is there already.
+    deduplicate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SentEvent:
+    """Where a draft ended up."""
+
+    event_id: str
+    event_nid: int
+    stream_ordering: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One entry of the current state that became another; a nid of 0 means none."""
+
+    type: str
+    state_key: str
+    old_nid: int
+    new_nid: int
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChange:
+    """A user whose current membership in the room is new."""
+
+    user_id: str
+    membership: str
+    event_nid: int
+    stream_ordering: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit added to a room; announced after COMMIT, in stream order."""
+
+    room: RoomInfo
+    position: RoomPosition
+    records: tuple[EventRecord, ...]
+    state_changes: tuple[StateChange, ...] = ()
+    membership_changes: tuple[MembershipChange, ...] = ()
+    redacted_nids: tuple[int, ...] = field(default=())

@@ -1,0 +1,160 @@
+"""Who is in a room: joins, invites, leaves, kicks, bans, unbans, knocks and forgetting.
+
+Spec: client-server-api "Room membership"; what is allowed is judged by the auth rules in the lane.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from hs._fast.event_record import EventRecord
+from hs.matrix.errors import Forbidden, Unknown
+from hs.matrix.power_levels import PowerLevels
+from hs.rooms.drafts import Draft, SentEvent
+from hs.rooms.state import RoomStates
+from hs.rooms.writer import RoomWriter
+from hs.storage.events import EventStore
+from hs.storage.memberships import MembershipStore
+from hs.storage.rooms import RoomInfo
+
+# How many of our own members are asked whether they may vouch for a restricted join.
+_MAX_AUTHORISERS_TRIED = 1000
+
+# Never taken from a client: only the server that lets a user in says who vouches for them.
+_AUTHORISER = "join_authorised_via_users_server"
+
+
+class ProfileSource(Protocol):
+    """Where a local user's display name and avatar come from."""
+
+    async def member_fields(self, user_id: str) -> dict[str, str]:
+        """`displayname` and `avatar_url` as they go into a member event; absent where not set."""
+
+
+class RoomMemberships:
+    """Changes memberships of local users, and of others where a local user may."""
+
+    def __init__(
+        self,
+        writer: RoomWriter,
+        states: RoomStates,
+        events: EventStore,
+        members: MembershipStore,
+        profiles: ProfileSource,
+    ) -> None:
+        self._writer = writer
+        self._states = states
+        self._events = events
+        self._members = members
+        self._profiles = profiles
+
+    async def join(self, room: RoomInfo, user_id: str, extra: Mapping[str, Any] | None = None) -> SentEvent:
+        """The user's join event; the one that is there where the user is in the room already."""
+        content = {**_own_fields(extra), **await self._profiles.member_fields(user_id), "membership": "join"}
+        if room.version.restricted_joins:
+            vouched = await self._find_authoriser(room, user_id)
+            if vouched is not None:
+                content[_AUTHORISER] = vouched
+        return await self._send(room, user_id, user_id, content)
+
+    async def invite(
+        self, room: RoomInfo, sender: str, target: str, extra: Mapping[str, Any] | None = None
+    ) -> SentEvent:
+        """The invite of `target`."""
+        content = {**_own_fields(extra), **await self._profiles.member_fields(target), "membership": "invite"}
+        return await self._send(room, sender, target, content)
+
+    async def leave(self, room: RoomInfo, user_id: str, reason: str | None = None) -> SentEvent:
+        """The user's departure: also from an invite or a knock."""
+        if await self._members.find_membership(room.room_nid, user_id) in (None, "leave", "ban"):
+            raise Forbidden("you are not in this room")
+        return await self._send(room, user_id, user_id, _with_reason("leave", reason))
+
+    async def kick(self, room: RoomInfo, sender: str, target: str, reason: str | None = None) -> SentEvent:
+        """The removal of `target`, who must be in the room, invited or knocking."""
+        if await self._members.find_membership(room.room_nid, target) in (None, "leave", "ban"):
+            raise Forbidden("that user is not in the room")
+        return await self._send(room, sender, target, _with_reason("leave", reason))
+
+    async def ban(self, room: RoomInfo, sender: str, target: str, reason: str | None = None) -> SentEvent:
+        """The ban of `target`."""
+        return await self._send(room, sender, target, _with_reason("ban", reason))
+
+    async def unban(self, room: RoomInfo, sender: str, target: str, reason: str | None = None) -> SentEvent:
+        """The end of a ban: `target` may be invited or join again."""
+        if await self._members.find_membership(room.room_nid, target) != "ban":
+            raise Forbidden("that user is not banned")
+        return await self._send(room, sender, target, _with_reason("leave", reason))
+
+    async def knock(self, room: RoomInfo, user_id: str, reason: str | None = None) -> SentEvent:
+        """The user's request to be let in."""
+        content = {**_with_reason("knock", reason), **await self._profiles.member_fields(user_id)}
+        return await self._send(room, user_id, user_id, content)
+
+    async def forget(self, room: RoomInfo, user_id: str) -> None:
+        """Hide a room that the user has left from their room list and syncs."""
+        if await self._members.find_membership(room.room_nid, user_id) in ("join", "invite", "knock"):
+            raise Unknown("you must leave a room before you can forget it")
+        await self._members.set_forgotten(room.room_nid, user_id)
+
+    async def set_profile_fields(self, room: RoomInfo, user_id: str) -> SentEvent:
+        """The user's join event with the present display name and avatar."""
+        return await self.join(room, user_id, await self._present_extra(room, user_id))
+
+    async def _present_extra(self, room: RoomInfo, user_id: str) -> dict[str, Any]:
+        present = await self._find_state(room, "m.room.member", user_id)
+        return {} if present is None else _own_fields(present.content)
+
+    async def _send(self, room: RoomInfo, sender: str, target: str, content: dict[str, Any]) -> SentEvent:
+        return await self._writer.send(room, Draft("m.room.member", sender, content, state_key=target))
+
+    async def _find_state(self, room: RoomInfo, type: str, state_key: str) -> EventRecord | None:
+        root = await self._states.current(room.room_nid)
+        nid = await self._states.get(room.room_nid, root, type, state_key)
+        return await self._events.get(nid) if nid else None
+
+    async def _find_authoriser(self, room: RoomInfo, user_id: str) -> str | None:
+        """A member of ours who may vouch for the join under restricted rules, or None where none is needed.
+
+        Since v8: rooms/v8 "Restricted rooms", and the client-server-api's section of that name.
+        """
+        rules = await self._find_state(room, "m.room.join_rules", "")
+        if rules is None or rules.content.get("join_rule") not in ("restricted", "knock_restricted"):
+            return None
+        if await self._members.find_membership(room.room_nid, user_id) in ("join", "invite"):
+            return None
+        if not await self._is_in_allowed_room(rules.content.get("allow"), user_id):
+            raise Forbidden("you are not in any of the rooms whose members may join")
+        inviter = await self._find_inviter(room)
+        if inviter is None:
+            raise Forbidden("nobody on this server can let you in")
+        return inviter
+
+    async def _is_in_allowed_room(self, allow: object, user_id: str) -> bool:
+        conditions = allow if isinstance(allow, list) else []
+        room_ids = [
+            condition["room_id"]
+            for condition in conditions
+            if isinstance(condition, dict)
+            and condition.get("type") == "m.room_membership"
+            and isinstance(condition.get("room_id"), str)
+        ]
+        return await self._members.is_joined_to_any(user_id, room_ids)
+
+    async def _find_inviter(self, room: RoomInfo) -> str | None:
+        create = await self._find_state(room, "m.room.create", "")
+        levels = await self._find_state(room, "m.room.power_levels", "")
+        if create is None:
+            return None
+        power = PowerLevels.of_room(room.version, create, levels)
+        for member in await self._members.list_local_joined(room.room_nid, _MAX_AUTHORISERS_TRIED):
+            if power.of_user(member) >= power.invite:
+                return member
+        return None
+
+
+def _own_fields(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (extra or {}).items() if key not in (_AUTHORISER, "membership")}
+
+
+def _with_reason(membership: str, reason: str | None) -> dict[str, Any]:
+    return {"membership": membership} if reason is None else {"membership": membership, "reason": reason}

@@ -1,0 +1,106 @@
+"""The working copy of a room while a batch of events is prepared in its lane.
+
+Nothing here is visible to others or written until the commit; all parts are immutable or append-only,
+so taking a failed job's events back is cutting lists to their former length.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hs._fast import state_tree
+from hs._fast.event_auth import AuthRecord
+from hs._fast.state_tree import Node
+from hs.matrix.event import Event
+from hs.rooms.drafts import SentEvent, Transaction
+from hs.rooms.head import Extremity, RoomHead
+from hs.storage.room_heads import TransactionKey
+
+
+@dataclass(slots=True)
+class PlacedEvent:
+    """An event with its place in the room's history."""
+
+    event: Event
+    event_nid: int
+    prev_nids: tuple[int, ...]
+    root: Node  # the state after it
+    room_root: Node  # the room's current state once it is in
+    auth: AuthRecord
+    key_ix: int | None = None
+    replaces_nid: int = 0
+    transaction: Transaction | None = None
+    redacts_nid: int = 0
+    flags: int = 0
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point to which a stage can be taken back."""
+
+    head: RoomHead
+    placed: int
+    keys: int
+    transactions: int
+
+
+class Stage:
+    """A room's head with the events that the batch has added so far."""
+
+    def __init__(self, head: RoomHead, done: dict[TransactionKey, SentEvent]) -> None:
+        self.committed = head
+        self.head = head
+        self.placed: list[PlacedEvent] = []
+        self.new_keys: dict[tuple[str, str], int] = {}
+        # Requests that were carried out before this batch, by (user, device, key).
+        self._done = done
+        self._staged: dict[TransactionKey, PlacedEvent] = {}
+
+    def find_done(self, key: TransactionKey) -> SentEvent | PlacedEvent | None:
+        """What the same request led to earlier, in this batch or before."""
+        return self._staged.get(key) or self._done.get(key)
+
+    def find_staged(self, event_nid: int) -> PlacedEvent | None:
+        """The batch's own event with this number."""
+        return next((placed for placed in self.placed if placed.event_nid == event_nid), None)
+
+    def find_staged_id(self, event_id: str) -> PlacedEvent | None:
+        """The batch's own event with this id."""
+        return next((placed for placed in self.placed if placed.event.event_id == event_id), None)
+
+    def key_ix(self, type: str, state_key: str, known: int | None) -> int:
+        """The number of a state key; `known` is the one the database has, if any."""
+        if known is not None:
+            return known
+        key = (type, state_key)
+        if key not in self.new_keys:
+            self.new_keys[key] = self.head.next_key_ix
+            self.head = replace(self.head, next_key_ix=self.head.next_key_ix + 1)
+        return self.new_keys[key]
+
+    def place(self, placed: PlacedEvent, extremities: Sequence[Extremity]) -> None:
+        """Add an event that was judged; `extremities` are the room's with it in."""
+        self.placed.append(placed)
+        self.head = replace(self.head, extremities=tuple(extremities), root=placed.room_root)
+        if placed.transaction is not None:
+            sender = placed.event.sender
+            key = TransactionKey(sender, placed.transaction.device_id, placed.transaction.key)
+            self._staged[key] = placed
+
+    def mark(self) -> Mark:
+        """This point."""
+        return Mark(self.head, len(self.placed), len(self.new_keys), len(self._staged))
+
+    def take_back(self, mark: Mark) -> None:
+        """Forget all that was added since the mark."""
+        self.head = mark.head
+        del self.placed[mark.placed :]
+        # Dicts keep insertion order: what was added last goes first.
+        while len(self.new_keys) > mark.keys:
+            self.new_keys.popitem()
+        while len(self._staged) > mark.transactions:
+            self._staged.popitem()
+
+    def changed_keys(self, placed: PlacedEvent, before: Node) -> list[tuple[int, int, int]]:
+        """(key_ix, old nid, new nid) of the current state's change from `before` to the event's."""
+        return state_tree.diff(before, placed.room_root)

@@ -1,0 +1,111 @@
+"""Room state by tree: look-ups, lists, differences and resolution, nodes loaded as they are needed.
+
+The kernel walks what is in memory and raises Missing with all ids it lacks at that frontier; `_walk`
+loads them in one query and starts again. A tree has at most a handful of levels, so has a walk.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
+
+from hs._fast import state_tree
+from hs._fast.event_record import EventRecord
+from hs._fast.state_tree import EMPTY, Missing, Node, NodeStore
+from hs.storage.state import StateKey, StateStore
+from hs.storage.streams import NidAllocator
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Levels of a tree of 2^31 keys at the smallest fan-out: more rounds than this mean a damaged tree.
+_MAX_ROUNDS = 16
+
+
+class DamagedState(Exception):
+    """Nodes of a state tree are missing from the database."""
+
+
+class RoomStates:
+    """Reads and grows the state trees of all rooms."""
+
+    def __init__(self, store: StateStore, nodes: NodeStore, node_ids: NidAllocator) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._node_ids = node_ids
+
+    def root(self, state_id: int) -> Node:
+        """The tree with this root; its nodes are loaded when they are looked at."""
+        return self._nodes.get(state_id)
+
+    async def current(self, room_nid: int) -> Node:
+        """The room's current state as last committed."""
+        return self.root(await self._store.get_current_state_id(room_nid))
+
+    async def get(self, room_nid: int, root: Node, type: str, state_key: str) -> int:
+        """The event_nid at a key; 0 where the state has none."""
+        return (await self.get_many(room_nid, root, [(type, state_key)])).get((type, state_key), 0)
+
+    async def get_many(
+        self,
+        room_nid: int,
+        root: Node,
+        keys: Iterable[StateKey],
+        new_keys: Mapping[StateKey, int] | None = None,
+    ) -> dict[StateKey, int]:
+        """The event_nids of those keys that the state has; `new_keys` are numbers not committed yet."""
+        keys = list(keys)
+        ixs = {key: new_keys[key] for key in keys if new_keys and key in new_keys}
+        ixs |= await self._store.find_key_ixs(room_nid, [key for key in keys if key not in ixs])
+        wanted = [ix for key in keys if (ix := ixs.get(key)) is not None]
+        nids = await self._walk(room_nid, state_tree.get_many, root, wanted)
+        found = dict(zip(wanted, nids, strict=True))
+        return {key: nid for key in keys if (nid := found.get(ixs.get(key, -1), 0))}
+
+    async def get_ix(self, room_nid: int, root: Node, key_ix: int) -> int:
+        """The event_nid at a key's number; 0 where the state has none."""
+        return await self._walk(room_nid, state_tree.get, root, key_ix)
+
+    async def list_nids(self, room_nid: int, root: Node) -> list[int]:
+        """The event_nids of the whole state, in order of key numbers."""
+        return [nid for _, nid in await self._walk(room_nid, state_tree.items, root)]
+
+    async def diff(self, room_nid: int, old: Node, new: Node) -> list[tuple[int, int, int]]:
+        """(key_ix, old nid or 0, new nid or 0) of each key that differs; costs what differs."""
+        return await self._walk(room_nid, state_tree.diff, old, new)
+
+    async def set(self, room_nid: int, root: Node, changes: Sequence[tuple[int, int]]) -> Node:
+        """The state with these (key_ix, event_nid or 0) changed."""
+        return await self._walk(room_nid, state_tree.set_many, root, changes)
+
+    def after(self, record: EventRecord) -> Node:
+        """The state after an event."""
+        return self.root(record.state_id)
+
+    async def before(self, record: EventRecord) -> Node:
+        """The state before an event."""
+        root = self.after(record)
+        if record.state_key is None:
+            return root
+        ixs = await self._store.find_key_ixs(record.room_nid, [(record.type, record.state_key)])
+        ix = ixs[record.type, record.state_key]
+        if await self.get_ix(record.room_nid, root, ix) != record.event_nid:
+            return root  # rejected, or an outlier: it never entered its own state
+        return await self.set(record.room_nid, root, [(ix, record.replaces_nid)])
+
+    async def find_key_ix(self, room_nid: int, type: str, state_key: str) -> int | None:
+        """The number of a key, or None where the room never had it."""
+        return (await self._store.find_key_ixs(room_nid, [(type, state_key)])).get((type, state_key))
+
+    async def key_names(self, room_nid: int, key_ixs: Sequence[int]) -> dict[int, StateKey]:
+        """(type, state_key) of keys by number."""
+        return await self._store.list_key_names(room_nid, key_ixs)
+
+    async def _walk(self, room_nid: int, walk: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_MAX_ROUNDS):
+            try:
+                return walk(*args, **kwargs)
+            except Missing as missing:
+                loaded = await self._store.load_nodes(room_nid, missing.ids)
+                if len(loaded) != len(missing.ids):
+                    raise DamagedState(f"state nodes of room {room_nid} are not in the database") from missing
+                self._nodes.add(loaded)
+        raise DamagedState(f"a state tree of room {room_nid} is too deep")

@@ -1,0 +1,49 @@
+"""Single memberships: what the room engine asks before it lets somebody in or out."""
+
+from collections.abc import Sequence
+
+from hs.storage.database import Database
+
+
+class MembershipStore:
+    """Point look-ups in the current memberships; lists for clients are in hs.storage.members."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_membership(self, room_nid: int, user_id: str) -> str | None:
+        """The user's current membership, or None where the room has no member event for them."""
+        membership: str | None = await self._database.fetchval(
+            "SELECT membership FROM memberships WHERE room_nid = $1 AND user_id = $2", room_nid, user_id
+        )
+        return membership
+
+    async def is_joined_to_any(self, user_id: str, room_ids: Sequence[str]) -> bool:
+        """Whether the user is joined to at least one of the rooms, as far as this server knows."""
+        found: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM memberships m JOIN rooms r USING (room_nid) "
+            "WHERE r.room_id = ANY($2::text[]) AND m.user_id = $1 AND m.membership = 'join')",
+            user_id,
+            room_ids,
+        )
+        return found
+
+    async def list_local_joined(self, room_nid: int, limit: int) -> list[str]:
+        """At most `limit` of our own users who are in the room, longest member first."""
+        rows = await self._database.fetch(
+            "SELECT user_id FROM local_memberships WHERE room_nid = $1 AND membership = 'join' "
+            "ORDER BY stream_ordering LIMIT $2",
+            room_nid,
+            limit,
+        )
+        return [row["user_id"] for row in rows]
+
+    async def set_forgotten(self, room_nid: int, user_id: str) -> None:
+        """Hide the room from the user, who is not in it any more; a later join shows it again."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE local_memberships SET forgotten = true "
+                "WHERE user_id = $2 AND room_nid = $1 AND membership IN ('leave', 'ban')",
+                room_nid,
+                user_id,
+            )
