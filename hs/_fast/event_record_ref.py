@@ -3,7 +3,8 @@
 The record is `msgpack.packb([...])` of the fields in the order of `FIELDS`. `content` stays the JSON
 bytes it was stored as, so an event can become client JSON without being decoded.
 
-Bytes that are no record raise ValueError where the damage is met: when a field at or behind it is read.
+Bytes that are no record raise ValueError, at the latest when the field that is damaged is read; a field
+that is not damaged may still be readable.
 """
 
 import json
@@ -111,27 +112,27 @@ def pack(
     return packed
 
 
+def _has_type(name: str, value: object) -> bool:
+    if name in FIELDS[:_INT_COUNT]:
+        return type(value) is int and value < 2**63
+    if name == "content_json":
+        return isinstance(value, bytes)
+    if name in ("prev_event_ids", "auth_event_ids"):
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str) or (value is None and name in _OPTIONAL)
+
+
 def _read(data: bytes, name: str) -> Any:
-    """The value of one field, of the field's type; ValueError where the bytes hold no such thing."""
+    """The value of one field; ValueError where the bytes are no record."""
     try:
-        fields = msgpack.unpackb(data, use_list=False)  # type: ignore[attr-defined,no-untyped-call]
+        values = msgpack.unpackb(data, use_list=False)  # type: ignore[attr-defined,no-untyped-call]
     except (ValueError, msgpack.UnpackException) as error:
         raise ValueError("not an event record") from error
-    if not isinstance(fields, tuple) or len(fields) != len(FIELDS):
+    if not isinstance(values, tuple) or len(values) != len(FIELDS):
         raise ValueError("not an event record")
-    index = FIELDS.index(name)
-    value = fields[index]
-    if index < _INT_COUNT:
-        is_right = type(value) is int and value < 2**63
-    elif name == "content_json":
-        is_right = isinstance(value, bytes)
-    elif name in ("prev_event_ids", "auth_event_ids"):
-        is_right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    else:
-        is_right = isinstance(value, str) or (value is None and name in _OPTIONAL)
-    if not is_right:
-        raise ValueError(f"not an event record: bad {name}")
-    return value
+    if not all(map(_has_type, FIELDS, values)):
+        raise ValueError("not an event record")
+    return values[FIELDS.index(name)]
 
 
 class EventRecord:
@@ -274,15 +275,26 @@ def client_json(record: EventRecord, with_room_id: bool) -> bytes:
 
     Keys: content, event_id, origin_server_ts, redacts (redactions only), room_id (where asked for), sender,
     state_key (state events only), type, in this order. Finish it with `finish_client_json`.
-    client-server-api, "Room event format"; the top-level `redacts` is there in every room version.
+
+    client-server-api, "Room event format". A redaction names what it redacts at the top level and in its
+    content, whichever its room version does (rooms/v11, "Moving the redacts property"); one that was
+    redacted itself only where its content still says so.
     """
+    content_json, redacts = record.content_json, record.redacts
+    if redacts is not None:
+        content = record.content
+        if "redacts" not in content:
+            if record.redacted_by_nid:
+                redacts = None
+            else:
+                content_json = msgspec.json.encode({**content, "redacts": redacts})
     parts = [
-        b'{"content":' + record.content_json,
+        b'{"content":' + content_json,
         b'"event_id":' + _quote(record.event_id),
         b'"origin_server_ts":%d' % record.origin_server_ts,
     ]
-    if record.redacts is not None:
-        parts.append(b'"redacts":' + _quote(record.redacts))
+    if redacts is not None:
+        parts.append(b'"redacts":' + _quote(redacts))
     if with_room_id:
         parts.append(b'"room_id":' + _quote(record.room_id))
     parts.append(b'"sender":' + _quote(record.sender))
