@@ -1,0 +1,186 @@
+"""Joining, inviting, leaving, kicking, banning, knocking and forgetting.
+
+Spec: client-server-api "Room membership".
+"""
+
+from typing import Any
+
+import msgspec
+
+from hs.client_api.room_params import get_own_room, get_room
+from hs.directory.aliases import AliasDirectory
+from hs.http.endpoint import Auth, Caller, Empty, endpoint
+from hs.matrix.errors import MissingParam, ThreepidDenied
+from hs.matrix.ids import parse_room_id, parse_user_id
+from hs.rooms.create import InviteGate
+from hs.rooms.membership import RoomMemberships
+from hs.storage.rooms import RoomInfo, RoomStore
+
+
+class ReasonBody(msgspec.Struct):
+    """The body of a membership change of one's own."""
+
+    reason: str | None = None
+
+
+class TargetBody(msgspec.Struct):
+    """Whose membership to change."""
+
+    user_id: str
+    reason: str | None = None
+
+
+class InviteBody(msgspec.Struct):
+    """The body of POST /invite in both forms: by user id, or by third-party identifier."""
+
+    user_id: str | None = None
+    reason: str | None = None
+    id_server: str | None = None
+    medium: str | None = None
+    address: str | None = None
+
+
+class MembershipApi:
+    """Changes memberships."""
+
+    def __init__(
+        self, rooms: RoomStore, memberships: RoomMemberships, directory: AliasDirectory, gate: InviteGate
+    ) -> None:
+        self._rooms = rooms
+        self._memberships = memberships
+        self._directory = directory
+        self._gate = gate
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/join",
+        "/_matrix/client/r0/rooms/{room_id}/join",
+        auth=Auth.USER,
+        limit="join",
+    )
+    async def post_join_by_id(self, caller: Caller, room_id: str, body: ReasonBody) -> dict[str, Any]:
+        """Join the room with this id."""
+        return await self._join(caller, await get_room(self._rooms, room_id), body)
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/join/{room_id_or_alias}",
+        "/_matrix/client/r0/join/{room_id_or_alias}",
+        auth=Auth.USER,
+        limit="join",
+    )
+    async def post_join(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
+        """Join the room with this id or alias."""
+        return await self._join(caller, await self._resolve(room_id_or_alias), body)
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/knock/{room_id_or_alias}",
+        "/_matrix/client/r0/knock/{room_id_or_alias}",
+        auth=Auth.USER,
+        limit="join",
+    )
+    async def post_knock(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
+        """Ask to be let into the room."""
+        room = await self._resolve(room_id_or_alias)
+        await self._memberships.knock(room, caller.user_id, body.reason)
+        return {"room_id": room.room_id}
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/invite",
+        "/_matrix/client/r0/rooms/{room_id}/invite",
+        auth=Auth.USER,
+        limit="invite",
+    )
+    async def post_invite(self, caller: Caller, room_id: str, body: InviteBody) -> Empty:
+        """Invite a user."""
+        room = await get_own_room(self._rooms, room_id)
+        if body.user_id is None:
+            if body.id_server or body.medium or body.address:
+                raise ThreepidDenied("this server does not invite by third-party identifiers")
+            raise MissingParam("user_id is missing")
+        parse_user_id(body.user_id)
+        self._gate.check_invite(body.user_id)
+        await self._memberships.invite(room, caller.user_id, body.user_id, _reason(body.reason))
+        return Empty()
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/leave",
+        "/_matrix/client/r0/rooms/{room_id}/leave",
+        auth=Auth.USER,
+        limit="join",
+    )
+    async def post_leave(self, caller: Caller, room_id: str, body: ReasonBody) -> Empty:
+        """Leave the room, reject its invite or take a knock back."""
+        room = await get_room(self._rooms, room_id)
+        await self._memberships.leave(room, caller.user_id, body.reason)
+        return Empty()
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/kick",
+        "/_matrix/client/r0/rooms/{room_id}/kick",
+        auth=Auth.USER,
+        limit="invite",
+    )
+    async def post_kick(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
+        """Remove a user, or reject their knock."""
+        parse_user_id(body.user_id)
+        room = await get_own_room(self._rooms, room_id)
+        await self._memberships.kick(room, caller.user_id, body.user_id, body.reason)
+        return Empty()
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/ban",
+        "/_matrix/client/r0/rooms/{room_id}/ban",
+        auth=Auth.USER,
+        limit="invite",
+    )
+    async def post_ban(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
+        """Remove a user and keep them out."""
+        parse_user_id(body.user_id)
+        room = await get_own_room(self._rooms, room_id)
+        await self._memberships.ban(room, caller.user_id, body.user_id, body.reason)
+        return Empty()
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/unban",
+        "/_matrix/client/r0/rooms/{room_id}/unban",
+        auth=Auth.USER,
+        limit="invite",
+    )
+    async def post_unban(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
+        """Lift a ban."""
+        parse_user_id(body.user_id)
+        room = await get_own_room(self._rooms, room_id)
+        await self._memberships.unban(room, caller.user_id, body.user_id, body.reason)
+        return Empty()
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{room_id}/forget",
+        "/_matrix/client/r0/rooms/{room_id}/forget",
+        auth=Auth.USER,
+        limit="join",
+    )
+    async def post_forget(self, caller: Caller, room_id: str) -> Empty:
+        """Take a room that the caller has left off their lists."""
+        await self._memberships.forget(await get_room(self._rooms, room_id), caller.user_id)
+        return Empty()
+
+    async def _join(self, caller: Caller, room: RoomInfo, body: ReasonBody) -> dict[str, Any]:
+        await self._memberships.join(room, caller.user_id, _reason(body.reason))
+        return {"room_id": room.room_id}
+
+    async def _resolve(self, room_id_or_alias: str) -> RoomInfo:
+        if not room_id_or_alias.startswith("#"):
+            parse_room_id(room_id_or_alias)
+        return await self._directory.resolve_id_or_alias(room_id_or_alias)
+
+
+def _reason(reason: str | None) -> dict[str, Any]:
+    return {} if reason is None else {"reason": reason}

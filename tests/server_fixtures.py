@@ -1,0 +1,60 @@
+"""Fixtures with a whole server: import what you need into a `conftest.py` or a test module."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.people import Town
+from tests.server_process import ServerProcess
+
+
+def make_server_folder() -> Path:
+    """A folder for a server and its database, which runs as another user where the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="hs-test-"))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A running `hs serve` on its embedded PostgreSQL, shared by the tests of a module."""
+    folder = make_server_folder()
+    server = ServerProcess(folder)
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Makes servers that are not started yet, each in a folder of its own; all are gone after the test."""
+    made: list[ServerProcess] = []
+
+    def make(database_url: str = "", **settings: Any) -> ServerProcess:
+        server = ServerProcess(make_server_folder(), database_url, settings)
+        made.append(server)
+        return server
+
+    try:
+        yield make
+    finally:
+        for server in made:
+            server.kill()
+            server.kill_leftovers()
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def town(server: ServerProcess) -> AsyncIterator[Town]:
+    """People on the module's server."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        yield Town(session, server.base_url, server.server_name)
