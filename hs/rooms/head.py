@@ -1,6 +1,5 @@
 """A room's head in memory: what the next event builds on. Immutable; a commit makes the next one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -52,11 +51,11 @@ class RoomHeads:
         head = self._cache.get(room.room_nid)
         if head is None:
             row = await self._store.load_head(room.room_nid)
-            root_of: Callable[[int], Node] = lambda state_id: self._states.root(room.room_nid, state_id)  # noqa: E731
             extremities = tuple(
-                Extremity(e.event_nid, e.event_id, e.depth, root_of(e.state_id)) for e in row.extremities
+                Extremity(e.event_nid, e.event_id, e.depth, self._states.root(e.state_id))
+                for e in row.extremities
             )
-            head = RoomHead(room, extremities, root_of(row.state_id), row.next_key_ix)
+            head = RoomHead(room, extremities, self._states.root(row.state_id), row.next_key_ix)
             self._cache[room.room_nid] = head
         return head
 

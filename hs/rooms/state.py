@@ -1,6 +1,6 @@
 """Room state by tree: look-ups, lists, differences and resolution, nodes loaded as they are needed.
 
-The kernel walks what is in memory and raises Missing with all ids it lacks at that frontier; `_walk`
+The kernel walks what is in memory and raises Missing with all ids it lacks at that frontier; `walk`
 loads them in one query and starts again. A tree has at most a handful of levels, so has a walk.
 """
 
@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from hs._fast import state_tree
 from hs._fast.event_record import EventRecord
-from hs._fast.state_tree import EMPTY, Missing, Node, NodeStore
+from hs._fast.state_tree import Missing, Node, NodeStore
 from hs.storage.state import StateKey, StateStore
 from hs.storage.streams import NidAllocator
 
@@ -56,25 +56,25 @@ class RoomStates:
         ixs = {key: new_keys[key] for key in keys if new_keys and key in new_keys}
         ixs |= await self._store.find_key_ixs(room_nid, [key for key in keys if key not in ixs])
         wanted = [ix for key in keys if (ix := ixs.get(key)) is not None]
-        nids = await self._walk(room_nid, state_tree.get_many, root, wanted)
+        nids = await self.walk(room_nid, state_tree.get_many, root, wanted)
         found = dict(zip(wanted, nids, strict=True))
         return {key: nid for key in keys if (nid := found.get(ixs.get(key, -1), 0))}
 
     async def get_ix(self, room_nid: int, root: Node, key_ix: int) -> int:
         """The event_nid at a key's number; 0 where the state has none."""
-        return await self._walk(room_nid, state_tree.get, root, key_ix)
+        return await self.walk(room_nid, state_tree.get, root, key_ix)
 
     async def list_nids(self, room_nid: int, root: Node) -> list[int]:
         """The event_nids of the whole state, in order of key numbers."""
-        return [nid for _, nid in await self._walk(room_nid, state_tree.items, root)]
+        return [nid for _, nid in await self.walk(room_nid, state_tree.items, root)]
 
     async def diff(self, room_nid: int, old: Node, new: Node) -> list[tuple[int, int, int]]:
         """(key_ix, old nid or 0, new nid or 0) of each key that differs; costs what differs."""
-        return await self._walk(room_nid, state_tree.diff, old, new)
+        return await self.walk(room_nid, state_tree.diff, old, new)
 
     async def set(self, room_nid: int, root: Node, changes: Sequence[tuple[int, int]]) -> Node:
         """The state with these (key_ix, event_nid or 0) changed."""
-        return await self._walk(room_nid, state_tree.set_many, root, changes)
+        return await self.walk(room_nid, state_tree.set_many, root, changes)
 
     def after(self, record: EventRecord) -> Node:
         """The state after an event."""
@@ -99,7 +99,19 @@ class RoomStates:
         """(type, state_key) of keys by number."""
         return await self._store.list_key_names(room_nid, key_ixs)
 
-    async def _walk(self, room_nid: int, walk: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def pack(self, roots: Sequence[Node]) -> list[tuple[int, bytes]]:
+        """(node_id, packed node) of what the database lacks of these trees; numbers them."""
+        wanted = state_tree.count_new(roots)
+        return state_tree.pack_new(roots, await self._node_ids.take(wanted) if wanted else [])
+
+    def stored(self, room_nid: int, roots: Sequence[Node], new_keys: Mapping[StateKey, int]) -> None:
+        """Keep trees and keys that a commit has just written."""
+        self._nodes.mark_stored(roots)
+        self._store.remember_keys(room_nid, new_keys)
+
+    async def walk(self, room_nid: int, walk: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `walk` returns, once all nodes that it wants are in memory."""
+        held = []  # keeps loaded nodes findable until the walk is through, whatever the cache drops
         for _ in range(_MAX_ROUNDS):
             try:
                 return walk(*args, **kwargs)
@@ -107,5 +119,5 @@ class RoomStates:
                 loaded = await self._store.load_nodes(room_nid, missing.ids)
                 if len(loaded) != len(missing.ids):
                     raise DamagedState(f"state nodes of room {room_nid} are not in the database") from missing
-                self._nodes.add(loaded)
+                held.append(self._nodes.add(loaded))
         raise DamagedState(f"a state tree of room {room_nid} is too deep")

@@ -33,6 +33,8 @@ class StateStore:
         found: dict[StateKey, int] = {}
         missing: list[StateKey] = []
         for key in keys:
+            if "\x00" in key[0] or "\x00" in key[1]:
+                continue  # cannot be stored, so the room never had it
             ix = self._key_ix.get((room_nid, *key))
             if ix is None:
                 missing.append(key)
