@@ -184,7 +184,7 @@ async def _run_to_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError
 async def _roll_back(connection: ReadConnection, transaction: asyncpg.transaction.Transaction) -> None:
     try:
         await _run_to_end(transaction.rollback())
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         # A lost connection has rolled back by itself. Dropping it keeps the pool clean, and the
         # caller gets to see the error that came first.
         logger.warning("rollback failed, dropping the connection: %s", error)
