@@ -330,7 +330,7 @@ def pack_new(roots: Iterable[Node], ids: Iterable[int]) -> list[tuple[int, bytes
     """
     new = _list_new(roots)
     nameless = [branch for branch in new if not branch.id]
-    taken = [node_id for node_id, _ in zip(ids, nameless)]
+    taken = [node_id for _, node_id in zip(nameless, ids)]
     if len(taken) < len(nameless):
         raise ValueError(f"{len(nameless)} new nodes, {len(taken)} ids")
     if any(not 0 < node_id < 1 << 63 for node_id in taken):
