@@ -20,9 +20,9 @@ def make_server_folder() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """A running `hs serve` on its embedded PostgreSQL, shared by the tests of a module."""
+    """A running `hs serve` on its embedded PostgreSQL, shared by the tests of a folder."""
     folder = make_server_folder()
     server = ServerProcess(folder)
     try:
@@ -55,6 +55,6 @@ def make_server() -> Iterator[Callable[..., ServerProcess]]:
 
 @pytest.fixture
 async def town(server: ServerProcess) -> AsyncIterator[Town]:
-    """People on the module's server."""
+    """People on the shared server."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield Town(session, server.base_url, server.server_name)
