@@ -1,7 +1,7 @@
 """The compiled state tree and its twin agree: on trees, ids, blobs, what is missing and what is refused."""
 
 from collections.abc import Callable
-from itertools import count
+from itertools import count, pairwise
 from types import ModuleType
 from typing import Any
 
@@ -49,7 +49,7 @@ class History:
         return tree is base, fresh, packed, tree.id, tree.stored, self.kernel.count(tree)
 
     def compare(self) -> object:
-        pairs = zip(self.trees, self.trees[1:])
+        pairs = pairwise(self.trees)
         return (
             [self.kernel.items(tree) for tree in self.trees],
             [self.kernel.diff(a, b) for a, b in pairs],
