@@ -37,11 +37,11 @@ _JOIN_RULES = ("m.room.join_rules", "")
 
 
 class Missing(Exception):
-    """Records that the resolution needs and was not given: load them and call again."""
+    """Records that the resolution needs and was not given: `ids` (ascending); load them and call again."""
 
     def __init__(self, nids: Iterable[int]) -> None:
-        self.nids: tuple[int, ...] = tuple(sorted(nids))
-        super().__init__(self.nids)
+        self.ids: list[int] = sorted(nids)
+        super().__init__(f"{len(self.ids)} auth records are not in memory")
 
 
 def resolve(

@@ -1,0 +1,126 @@
+"""Whether an event is allowed: by its own auth events, or by a state of the room.
+
+    verdict = check_auth_list(version, record, auth, create)      # check 4 on receipt of a PDU
+    verdict = check_auth_state(version, record, state)            # checks 5 and 6
+    if isinstance(verdict, Rejected): ...                         # verdict.rule, verdict.reason
+
+What is valid about an event by itself is `hs.matrix.event`'s business, and the signature of a restricted
+join's authorising server `hs.matrix.signing`'s. The rules are in `hs._fast.event_auth`; its twin is
+the text to read. Spec: server-server-api "Checks performed on receipt of a PDU", rooms/v1 to v12
+"Authorisation rules".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nacl.exceptions import CryptoError
+from signedjson.key import decode_verify_key_bytes
+from signedjson.sign import SignatureVerifyException, verify_signed_json
+from unpaddedbase64 import decode_base64
+
+from hs._fast import event_auth
+from hs.matrix.room_versions import RoomVersion
+
+__all__ = [
+    "Accepted",
+    "AuthRecord",
+    "Rejected",
+    "StateKey",
+    "Verdict",
+    "check_auth_list",
+    "check_auth_state",
+    "list_needed_keys",
+    "select_auth_keys",
+    "verify_third_party_signed",
+]
+
+AuthRecord: TypeAlias = event_auth.AuthRecord
+StateKey: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The rules allow the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The rules refuse the event: the rule ("auth.member.join.5.2") and the reason in words."""
+
+    rule: str
+    reason: str
+
+
+Verdict: TypeAlias = Accepted | Rejected
+
+_ACCEPTED = Accepted()
+
+
+def select_auth_keys(
+    version: RoomVersion, type: str, sender: str, state_key: str | None, content: Mapping[str, Any]
+) -> list[StateKey]:
+    """The (type, state_key) pairs whose current events belong into a new event's auth_events.
+
+    Spec: server-server-api "Auth events selection". Since v12 the create event is not among them.
+    """
+    return event_auth.select_auth_keys(version.number, type, sender, state_key, content)
+
+
+def list_needed_keys(version: RoomVersion, record: AuthRecord) -> list[StateKey]:
+    """The (type, state_key) pairs that `check_auth_state` looks at; the create event always among them."""
+    return event_auth.list_needed_keys(version.number, record)
+
+
+def check_auth_list(
+    version: RoomVersion,
+    record: AuthRecord,
+    auth: Sequence[AuthRecord],
+    create: AuthRecord | None = None,
+) -> Verdict:
+    """Judge an event by ALL of its auth events, as a list, so that none can hide behind another.
+
+    `create` is the room's create event, which since v12 is not in the list; without it a v12 event is
+    rejected. Before v12 it is ignored: the list has to have it.
+    """
+    return _verdict(
+        event_auth.check_auth_list(version.number, record, auth, create, verify_third_party_signed)
+    )
+
+
+def check_auth_state(
+    version: RoomVersion, record: AuthRecord, state: Mapping[StateKey, AuthRecord]
+) -> Verdict:
+    """Judge an event by a state of the room, given at least for `list_needed_keys`."""
+    return _verdict(event_auth.check_auth_state(version.number, record, state, verify_third_party_signed))
+
+
+def _verdict(rejection: tuple[str, str] | None) -> Verdict:
+    return _ACCEPTED if rejection is None else Rejected(*rejection)
+
+
+def verify_third_party_signed(signed: dict[str, Any], public_keys: Sequence[str]) -> bool:
+    """Whether any signature of a third-party invite's `signed` object is by any of the public keys.
+
+    The keys came with the invite, so it does not matter which server and key id the signature names.
+    """
+    signatures = signed.get("signatures")
+    if not isinstance(signatures, dict):
+        return False
+    return any(
+        _verify(signed, server, key_id, public_key)
+        for server, by_key in signatures.items()
+        if isinstance(by_key, dict)
+        for key_id in by_key
+        for public_key in public_keys
+    )
+
+
+def _verify(signed: dict[str, Any], server: str, key_id: str, public_key: str) -> bool:
+    if not key_id.startswith("ed25519:"):
+        return False
+    try:
+        verify_signed_json(signed, server, decode_verify_key_bytes(key_id, decode_base64(public_key)))
+    except (SignatureVerifyException, CryptoError, ValueError, TypeError):
+        return False
+    return True
