@@ -3,13 +3,16 @@
 Spec: server-server-api "PDUs", "Auth events selection"; rooms/v1 to v12 "Authorization rules".
 """
 
+import base64
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from signedjson.types import SigningKey
 
-from hs._fast import event_auth, state_tree
+from hs._fast import event_auth, event_hash, state_tree
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import Rejected, check_auth_list, select_auth_keys
@@ -31,7 +34,8 @@ from hs.storage.streams import NidAllocator
 
 # The spec allows 20; joining fewer branches at once keeps resolutions and events small.
 MAX_PREV_EVENTS = 10
-MAX_DEPTH = 2**53 - 1
+_CREATE = ("m.room.create", "")
+_POWER = ("m.room.power_levels", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,11 @@ class EventBuilder:
         self, version: RoomVersion, room_id: str | None, draft: Draft
     ) -> tuple[RoomInfo, Event]:
         """A new room and its signed m.room.create event."""
-        proto = self._proto(draft, _Context((), (), EMPTY))
+        proto = self._proto(draft, _Context((), (), EMPTY), version)
         if room_id is not None:
             proto["room_id"] = room_id
+        if version.has_reference_pairs:
+            proto["event_id"] = self._new_event_id()
         event = self._signer.sign(proto, version)
         [room_nid] = await self._numbers.rooms.take(1)
         return RoomInfo(room_nid, event.room_id, version), event
@@ -103,7 +109,7 @@ class EventBuilder:
     async def place_create(self, stage: Stage, event: Event) -> PlacedEvent:
         """Put the create event at the start of a new room's stage."""
         draft = Draft(event.type, event.sender, event.content, state_key=event.state_key)
-        return await self._judge_and_place(stage, draft, event, _Context((), (), EMPTY), [])
+        return await self._judge_and_place(stage, draft, event, _Context((), (), EMPTY), [], None)
 
     async def add(self, stage: Stage, draft: Draft) -> PlacedEvent | SentEvent:
         """The draft as a placed event, or where the same request or state has ended up before.
@@ -121,14 +127,15 @@ class EventBuilder:
         same = await self._find_same_state(stage, draft, context)
         if same is not None:
             return same
-        auth = await self._select_auth(stage, draft, context)
-        redacts_nid = await self._check_redaction(stage, draft, auth) if draft.redacts else 0
-        event = self._signer.sign(
-            self._proto(draft, context)
-            | {"room_id": stage.head.room.room_id, "auth_events": [record.event_id for record in auth]},
-            stage.head.room.version,
-        )
-        placed = await self._judge_and_place(stage, draft, event, context, auth)
+        auth, create = await self._select_auth(stage, draft, context)
+        redacts_nid = await self._check_redaction(stage, draft) if draft.redacts else 0
+        proto = self._proto(draft, context, stage.head.room.version)
+        proto["room_id"] = stage.head.room.room_id
+        proto["auth_events"] = [record.event_id for record in auth]
+        if stage.head.room.version.has_reference_pairs:
+            await self._refer_by_hash(stage, proto)
+        event = self._signer.sign(proto, stage.head.room.version)
+        placed = await self._judge_and_place(stage, draft, event, context, auth, create)
         placed.redacts_nid = redacts_nid
         return placed
 
@@ -141,13 +148,13 @@ class EventBuilder:
         root = await self._resolver.resolve(head.room, [e.root for e in prevs])
         return _Context(prevs, tuple(by_depth[MAX_PREV_EVENTS:]), root)
 
-    def _proto(self, draft: Draft, context: _Context) -> dict[str, Any]:
+    def _proto(self, draft: Draft, context: _Context, version: RoomVersion) -> dict[str, Any]:
         proto: dict[str, Any] = {
             "type": draft.type,
             "sender": draft.sender,
             "content": draft.content,
             "origin_server_ts": self._clock.now_ms(),
-            "depth": min(max((e.depth for e in context.prevs), default=0) + 1, MAX_DEPTH),
+            "depth": min(max((e.depth for e in context.prevs), default=0) + 1, version.max_depth),
             "prev_events": [e.event_id for e in context.prevs],
             "auth_events": [],
         }
@@ -157,12 +164,33 @@ class EventBuilder:
             proto["redacts"] = draft.redacts
         return proto
 
-    async def _select_auth(self, stage: Stage, draft: Draft, context: _Context) -> list[AuthRecord]:
-        """The auth events of the draft, from the state before it."""
+    def _new_event_id(self) -> str:
+        return f"${secrets.token_urlsafe(18)}:{self._signer.server_name}"
+
+    async def _refer_by_hash(self, stage: Stage, proto: dict[str, Any]) -> None:
+        """v1 and v2: events have chosen ids and refer to others by (event_id, reference hash)."""
+        proto["event_id"] = self._new_event_id()
+        room = stage.head.room
+        event_ids = [*proto["prev_events"], *proto["auth_events"]]
+        pdus = {p.event.event_id: p.event.pdu_json for p in stage.placed if p.event.event_id in event_ids}
+        nids = await self._events.find_nids(room.room_nid, [id for id in event_ids if id not in pdus])
+        stored = await self._events.get_pdu_json(list(nids.values()))
+        pdus |= {event_id: stored[nid] for event_id, nid in nids.items()}
+        for edges in ("prev_events", "auth_events"):
+            proto[edges] = [
+                [event_id, {"sha256": _reference_hash(pdus[event_id], room.version)}]
+                for event_id in proto[edges]
+            ]
+
+    async def _select_auth(
+        self, stage: Stage, draft: Draft, context: _Context
+    ) -> tuple[list[AuthRecord], AuthRecord | None]:
+        """The auth events of the draft, from the state before it; and the create event, listed or not."""
         room = stage.head.room
         keys = select_auth_keys(room.version, draft.type, draft.sender, draft.state_key, draft.content)
-        nids = await self._states.get_many(room.room_nid, context.root, keys, stage.new_keys)
-        return await self._records(stage, list(nids.values()))
+        nids = await self._states.get_many(room.room_nid, context.root, [_CREATE, *keys], stage.new_keys)
+        records = dict(zip(nids, await self._records(stage, list(nids.values())), strict=True))
+        return [records[key] for key in keys if key in records], records.get(_CREATE)
 
     async def _records(self, stage: Stage, nids: Sequence[int]) -> list[AuthRecord]:
         staged = {placed.event_nid: placed.auth for placed in stage.placed}
@@ -192,7 +220,13 @@ class EventBuilder:
         return SentEvent(record.event_id, nid, record.stream_ordering)
 
     async def _judge_and_place(
-        self, stage: Stage, draft: Draft, event: Event, context: _Context, auth: Sequence[AuthRecord]
+        self,
+        stage: Stage,
+        draft: Draft,
+        event: Event,
+        context: _Context,
+        auth: Sequence[AuthRecord],
+        create: AuthRecord | None,
     ) -> PlacedEvent:
         [nid] = await self._numbers.events.take(1)
         record = event_auth.make_record(
@@ -210,7 +244,7 @@ class EventBuilder:
             prev_event_ids=event.prev_events,
             redacts=event.redacts,
         )
-        verdict = check_auth_list(event.version, record, auth)
+        verdict = check_auth_list(event.version, record, auth, create)
         if isinstance(verdict, Rejected):
             raise Forbidden(verdict.reason)
         placed = PlacedEvent(
@@ -241,7 +275,7 @@ class EventBuilder:
         placed.replaces_nid = await self._states.get_ix(room_nid, placed.root, placed.key_ix)
         placed.root = state_tree.set_many(placed.root, [(placed.key_ix, placed.event_nid)])
 
-    async def _check_redaction(self, stage: Stage, draft: Draft, auth: Sequence[AuthRecord]) -> int:
+    async def _check_redaction(self, stage: Stage, draft: Draft) -> int:
         """The number of the event to redact, where the sender may redact it.
 
         Spec: client-server-api "Redactions": one's own events, or with the level `redact`.
@@ -264,12 +298,10 @@ class EventBuilder:
 
     async def _power_levels(self, stage: Stage) -> PowerLevels:
         room = stage.head.room
-        keys = [("m.room.create", ""), ("m.room.power_levels", "")]
-        nids = await self._states.get_many(room.room_nid, stage.head.root, keys, stage.new_keys)
-        records = {nid: await self._content_of(stage, nid) for nid in nids.values()}
-        create_sender, create = records[nids["m.room.create", ""]]
-        levels = records.get(nids.get(("m.room.power_levels", ""), 0))
-        return PowerLevels.of_contents(room.version, create_sender, create, levels[1] if levels else None)
+        nids = await self._states.get_many(room.room_nid, stage.head.root, [_CREATE, _POWER], stage.new_keys)
+        creator, create = await self._content_of(stage, nids[_CREATE])
+        levels = (await self._content_of(stage, nids[_POWER]))[1] if _POWER in nids else None
+        return PowerLevels.of_contents(room.version, creator, create, levels)
 
     async def _content_of(self, stage: Stage, nid: int) -> tuple[str, dict[str, Any]]:
         staged = stage.find_staged(nid)
@@ -277,6 +309,11 @@ class EventBuilder:
             return staged.event.sender, staged.event.content
         record = await self._events.get(nid)
         return record.sender, record.content
+
+
+def _reference_hash(pdu_json: bytes, version: RoomVersion) -> str:
+    digest = event_hash.reference_hash(msgspec.json.decode(pdu_json), version.number)
+    return base64.b64encode(digest).decode().rstrip("=")
 
 
 def _with_redacts(draft: Draft, version: RoomVersion) -> Draft:

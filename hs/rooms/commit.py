@@ -112,7 +112,8 @@ class Committer:
             unnamed = [ix for ix, _, _ in changes if ix not in names]
             names |= await self._states.key_names(room_nid, unnamed) if unnamed else {}
             deltas += [
-                StateDelta(*names[ix], ix, new, old, stream_ordering, placed.room_root.id) for ix, old, new in changes
+                StateDelta(*names[ix], ix, new, old, stream_ordering, placed.room_root.id)
+                for ix, old, new in changes
             ]
             before = placed.room_root
         return deltas

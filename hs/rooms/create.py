@@ -63,7 +63,9 @@ class InviteGate(Protocol):
 class RoomCreator:
     """Makes rooms."""
 
-    def __init__(self, writer: RoomWriter, profiles: ProfileSource, gate: InviteGate, server_name: str) -> None:
+    def __init__(
+        self, writer: RoomWriter, profiles: ProfileSource, gate: InviteGate, server_name: str
+    ) -> None:
         self._writer = writer
         self._profiles = profiles
         self._gate = gate
@@ -87,7 +89,9 @@ class RoomCreator:
         for target in dict.fromkeys(request.invite):
             drafts.append(await self._invite(creator, target, request.is_direct))
         # Up to version 11 the room's id is a free choice; from 12 on it is the create event's hash.
-        room_id = None if version.room_id_is_create_hash else f"!{secrets.token_urlsafe(18)}:{self._server_name}"
+        room_id = (
+            None if version.room_id_is_create_hash else f"!{secrets.token_urlsafe(18)}:{self._server_name}"
+        )
         return await self._writer.create_room(version, room_id, drafts, on_write)
 
     def _check(self, request: CreateRoom) -> None:

@@ -95,6 +95,10 @@ class RoomStates:
         """The number of a key, or None where the room never had it."""
         return (await self._store.find_key_ixs(room_nid, [(type, state_key)])).get((type, state_key))
 
+    async def find_key_ixs(self, room_nid: int, keys: Iterable[StateKey]) -> dict[StateKey, int]:
+        """Numbers of those keys that the room ever had."""
+        return await self._store.find_key_ixs(room_nid, keys)
+
     async def key_names(self, room_nid: int, key_ixs: Sequence[int]) -> dict[int, StateKey]:
         """(type, state_key) of keys by number."""
         return await self._store.list_key_names(room_nid, key_ixs)

@@ -169,4 +169,3 @@ class RoomWriter:
 def _fail(job: _Job, error: Exception) -> None:
     if not job.answer.done():
         job.answer.set_exception(error)
-

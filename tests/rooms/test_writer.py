@@ -25,7 +25,9 @@ async def make_room(engine: Engine, **wishes: Any) -> RoomInfo:
     return await engine.rooms.get(await engine.creator.create(ALICE, CreateRoom(**wishes)))
 
 
-async def state_content(engine: Engine, room: RoomInfo, type: str, state_key: str = "") -> dict[str, Any] | None:
+async def state_content(
+    engine: Engine, room: RoomInfo, type: str, state_key: str = ""
+) -> dict[str, Any] | None:
     root = await engine.states.current(room.room_nid)
     nid = await engine.states.get(room.room_nid, root, type, state_key)
     return (await engine.events.get(nid)).content if nid else None
