@@ -17,7 +17,7 @@ Two questions about an event are kept apart, as the spec has them:
 | canonical_json | appendices "Canonical JSON"                                               |
 | event          | server-server-api "PDUs"; client-server-api "Size limits"; event formats  |
 | redaction      | rooms/v1 to v12 "Redactions"                                              |
-| signing        | appendices "Signing JSON"; server-server-api "Signing Events"             |
+| keys, signing  | appendices "Signing JSON"; server-server-api "Signing Events"             |
 | auth_rules     | rooms/v1 to v12 "Authorisation rules"                                     |
 | power_levels   | client-server-api m.room.power_levels; rooms/v12 on creators              |
 | push_rules     | client-server-api "Push rules"                                            |
