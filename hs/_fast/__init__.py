@@ -22,6 +22,7 @@ are used only when the environment variable HS_FAST is "0". Nothing here imports
 
 import importlib
 import os
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -47,20 +48,29 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """The kernel `name`, or its twin with HS_FAST=0; loaded at first use."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _load(name: str) -> ModuleType:
+    """The kernel `name`, or its twin with HS_FAST=0."""
     if os.environ.get("HS_FAST") == "0":
         module = importlib.import_module(f"{__name__}.{name}_ref")
-    else:
-        try:
-            module = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as missing:
-            raise ImportError(
-                f"the compiled kernel hs._fast.{name} is not built; run "
-                "'pip install .' (or 'python setup.py build_ext --inplace' in a checkout), "
-                "or set HS_FAST=0 to run on the slow pure-Python twins"
-            ) from missing
-    globals()[name] = module
-    return module
+        # `from hs._fast.NAME import ...` must find the twin, too.
+        sys.modules[f"{__name__}.{name}"] = module
+        return module
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as missing:
+        raise ImportError(
+            f"the compiled kernel hs._fast.{name} is not built; run 'pip install .' "
+            "(or 'python setup.py build_ext --inplace' in a checkout), "
+            "or set HS_FAST=0 to run on the slow pure-Python twins"
+        ) from missing
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(name)
+    return _load(name)
+
+
+if os.environ.get("HS_FAST") == "0":
+    for _name in __all__:
+        globals()[_name] = _load(_name)

@@ -227,7 +227,7 @@ def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> byt
         redacts=event.redacts,
         txn_id=transaction.txn_id if transaction else None,
         txn_device_id=transaction.device_id if transaction else None,
-        content_json=canonical_json.encode(event.content, event.version.strict_canonical_json),
+        content_json=canonical_json.encode(event.content, event.version.strict_json),
         prev_event_ids=event.prev_events,
         auth_event_ids=event.auth_events,
     )

@@ -15,7 +15,9 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def spawn(lanes: Lanes, name: str, log: list[str], gate: asyncio.Event, room: int = ROOM) -> asyncio.Task[None]:
+def spawn(
+    lanes: Lanes, name: str, log: list[str], gate: asyncio.Event, room: int = ROOM
+) -> asyncio.Task[None]:
     async def visit() -> None:
         async with lanes.turn(room):
             log.append(name)
@@ -77,8 +79,9 @@ async def test_a_waiter_cancelled_just_as_it_is_woken_passes_the_turn_on() -> No
     await settle()
     gate_a.set()
     # One step lets `a` leave and wake `b`; `b` has not run yet when it is cancelled.
-    await first
+    await asyncio.sleep(0)
     second.cancel()
+    await first
     await settle()
     assert second.cancelled()
     assert log == ["a", "c"]
