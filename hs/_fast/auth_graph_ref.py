@@ -96,7 +96,8 @@ class AuthGraph:
 
         `sets` holds for each state only the events that are not in all states (D_i = S_i - C, with
         C = the events in every S_i); `find_common(nids)` answers which of some events are in C, for
-        example `C.intersection`. It is asked O(log n) times about the events near the conflict.
+        example `C.intersection`. It is asked O(log n) times, each time about other events, never about
+        those in `sets`.
 
         With R(X) = X and all ancestors of X, the answer is (union R(D_i) - intersection R(D_i)) - R(C).
         Only D_i are walked, and only down to where all walks have met; an event is in R(C) if it or a
@@ -121,7 +122,8 @@ class AuthGraph:
         chains = [self._reach(nids) for nids in sets]
         candidates = set().union(*chains) - set(chains[0]).intersection(*chains)
         above = {nid for nid in self._auth if candidates & self._reach([nid])} if candidates else set()
-        return sorted(candidates - self._reach(above.intersection(find_common(sorted(above)))))
+        asked = above.difference(*sets)
+        return sorted(candidates - self._reach(asked.intersection(find_common(sorted(asked)))))
 
     def conflicted_subgraph(self, nids: Iterable[int]) -> list[int]:
         """The events themselves and all events on auth_events paths between any two of them.
