@@ -22,7 +22,7 @@ from hs.matrix.power_levels import PowerLevels
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.clock import Clock
 from hs.rooms.drafts import Draft, SentEvent
-from hs.rooms.head import Extremity, RoomHead
+from hs.rooms.head import Extremity
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
@@ -123,7 +123,7 @@ class EventBuilder:
             done = stage.find_done(key)
             if done is not None:
                 return done
-        context = await self._context(stage.head)
+        context = await self._context(stage)
         same = await self._find_same_state(stage, draft, context)
         if same is not None:
             return same
@@ -139,13 +139,14 @@ class EventBuilder:
         placed.redacts_nid = redacts_nid
         return placed
 
-    async def _context(self, head: RoomHead) -> _Context:
+    async def _context(self, stage: Stage) -> _Context:
+        head = stage.head
         if len(head.extremities) <= MAX_PREV_EVENTS:
             return _Context(head.extremities, (), head.root)
         # The deepest branches are the most recent conversation.
         by_depth = sorted(head.extremities, key=lambda e: (e.depth, e.event_nid), reverse=True)
         prevs = tuple(by_depth[:MAX_PREV_EVENTS])
-        root = await self._resolver.resolve(head.room, [e.root for e in prevs])
+        root = await self._resolver.resolve(head.room, [e.root for e in prevs], stage.number_key)
         return _Context(prevs, tuple(by_depth[MAX_PREV_EVENTS:]), root)
 
     def _proto(self, draft: Draft, context: _Context, version: RoomVersion) -> dict[str, Any]:
@@ -263,7 +264,9 @@ class EventBuilder:
         placed.room_root = (
             placed.root
             if len(extremities) == 1
-            else await self._resolver.resolve(stage.head.room, [e.root for e in extremities])
+            else await self._resolver.resolve(
+                stage.head.room, [e.root for e in extremities], stage.number_key
+            )
         )
         stage.place(placed, extremities)
         return placed
@@ -271,7 +274,7 @@ class EventBuilder:
     async def _set_state(self, stage: Stage, placed: PlacedEvent, state_key: str) -> None:
         room_nid, type = stage.head.room.room_nid, placed.event.type
         known = await self._states.find_key_ix(room_nid, type, state_key)
-        placed.key_ix = stage.key_ix(type, state_key, known)
+        placed.key_ix = stage.number_key((type, state_key)) if known is None else known
         placed.replaces_nid = await self._states.get_ix(room_nid, placed.root, placed.key_ix)
         placed.root = state_tree.set_many(placed.root, [(placed.key_ix, placed.event_nid)])
 

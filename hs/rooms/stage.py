@@ -68,11 +68,8 @@ class Stage:
         """The batch's own event with this id."""
         return next((placed for placed in self.placed if placed.event.event_id == event_id), None)
 
-    def key_ix(self, type: str, state_key: str, known: int | None) -> int:
-        """The number of a state key; `known` is the one the database has, if any."""
-        if known is not None:
-            return known
-        key = (type, state_key)
+    def number_key(self, key: tuple[str, str]) -> int:
+        """The number of a (type, state_key) that the database has none for."""
         if key not in self.new_keys:
             self.new_keys[key] = self.head.next_key_ix
             self.head = replace(self.head, next_key_ix=self.head.next_key_ix + 1)

@@ -35,13 +35,10 @@ class AuthRecordStore:
                 found[record.nid] = self._cache[record.nid] = record
         return found
 
-    async def list_edges(self, room_nid: int, after_nid: int) -> list[tuple[int, list[int]]]:
-        """(event_nid, auth_nids) of the room's state events with numbers above `after_nid`, ascending."""
+    async def list_edges(self, room_nid: int) -> list[tuple[int, list[int]]]:
+        """(event_nid, auth_nids) of every state event of the room."""
         rows = await self._database.fetch(
-            "SELECT event_nid, auth_nids FROM auth_records WHERE room_nid = $1 AND event_nid > $2 "
-            "ORDER BY event_nid",
-            room_nid,
-            after_nid,
+            "SELECT event_nid, auth_nids FROM auth_records WHERE room_nid = $1", room_nid
         )
         return [(row["event_nid"], row["auth_nids"]) for row in rows]
 
