@@ -27,25 +27,6 @@ EXIT_USAGE = 2
 EXIT_CONFIG = 3
 EXIT_DATABASE = 4
 
-_HELP = """hs, a Matrix homeserver for large rooms.
-
-Without a configuration file it serves "localhost" on 127.0.0.1:8008, keeps its data (with a PostgreSQL of
-its own) in ./hs-data and lets clients register: for a first look. For more, write a file:
-
-\b
-    hs config example > hs.toml     every option with its documentation
-    hs config check                 says all that is wrong with it
-    hs serve                        uses ./hs.toml where there is one
-
-\b
-Exit codes:
-    0  done
-    1  it could not be done, such as a name that is taken or a port in use
-    2  the command line is wrong
-    3  the configuration is wrong
-    4  the database cannot be used
-"""
-
 
 def _fail(message: str, code: int) -> SystemExit:
     click.echo(f"hs: {message}", err=True)
@@ -102,10 +83,27 @@ def _database_url(config: Config) -> Iterator[str]:
         progress.clear()
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="hs", prog_name="hs")
 def main() -> None:
-    pass
+    """hs, a Matrix homeserver for large rooms.
+
+    Without a configuration file it serves "localhost" on 127.0.0.1:8008, keeps its data (with a PostgreSQL of
+    its own) in ./hs-data and lets clients register: for a first look. For more, write a file:
+
+    \b
+        hs config example > hs.toml     every option with its documentation
+        hs config check                 says all that is wrong with it
+        hs serve                        uses ./hs.toml where there is one
+
+    \b
+    Exit codes:
+        0  done
+        1  it could not be done, such as a name that is taken or a port in use
+        2  the command line is wrong
+        3  the configuration is wrong
+        4  the database cannot be used
+    """
 
 
 @main.command()
