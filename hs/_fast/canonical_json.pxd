@@ -22,4 +22,4 @@ cdef int out_reserve(Out* out, Py_ssize_t more) except -1
 cdef int put_value(Out* out, object value, bint strict, int depth) except -1
 cdef int put_string(Out* out, object text) except -1
 # Pushes the members of `mapping` in canonical order; the caller takes them off by resetting entry_count.
-cdef Py_ssize_t push_entries(Out* out, dict mapping) except -1
+cdef Py_ssize_t push_entries(Out* out, object mapping) except -1

@@ -215,7 +215,7 @@ cdef inline int check_depth(int depth) except -1:
     return 0
 
 
-cdef int put_object(Out* out, dict mapping, bint strict, int depth) except -1:
+cdef int put_object(Out* out, object mapping, bint strict, int depth) except -1:
     cdef Py_ssize_t base = out.entry_count, count, i
     check_depth(depth)
     count = push_entries(out, mapping)
@@ -231,7 +231,7 @@ cdef int put_object(Out* out, dict mapping, bint strict, int depth) except -1:
     return put_byte(out, b"}")
 
 
-cdef Py_ssize_t push_entries(Out* out, dict mapping) except -1:
+cdef Py_ssize_t push_entries(Out* out, object mapping) except -1:
     cdef Py_ssize_t base = out.entry_count, count = PyDict_Size(mapping), n = 0, position = 0
     cdef PyObject* key
     cdef PyObject* value

@@ -89,7 +89,7 @@ cdef tuple content_keys(str type, int version):
     return ()
 
 
-cdef dict redact_content(object type, object content, int version):
+cdef object redact_content(object type, object content, int version):
     cdef dict kept
     if not isinstance(content, dict):
         return {}
@@ -188,11 +188,11 @@ cdef class _Pieces:
         return 0
 
     cdef int encode_content(self, Piece* piece, dict pdu, object content, bint strict) except -1:
-        cdef dict kept = redact_content(pdu.get("type"), content, self.version)
+        cdef object kept = redact_content(pdu.get("type"), content, self.version)
         if kept is content or not piece.uses & (IN_WHOLE | IN_CONTENT_HASH):
             return self.encode_member(piece, "content", kept, strict)
         self.encode_member(piece, "content", content, strict)
-        if isinstance(content, dict) and len(kept) == len(<dict> content) and "third_party_invite" not in kept:
+        if isinstance(content, dict) and len(kept) == len(content) and "third_party_invite" not in kept:
             return 0  # nothing was lost
         piece.redacted_start = self.out.size
         put_string(&self.out, "content")

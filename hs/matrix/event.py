@@ -6,7 +6,6 @@ v12; client-server-api "Size limits".
 """
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,6 +14,7 @@ import msgspec
 from signedjson.types import SigningKey
 
 from hs._fast import event_hash
+from hs.matrix.canonical_json import encode_for_room
 from hs.matrix.ids import MAX_ID_BYTES, is_server_name, is_user_id
 from hs.matrix.keys import decode_base64, encode_base64, sign_bytes
 from hs.matrix.redaction import find_redacts, redact
@@ -108,7 +108,7 @@ def sign_event(
     hashes = _hash(event_hash.prepare_pdu, pdu, version)
     pdu["hashes"] = {"sha256": hashes.content_hash}
     pdu["signatures"] = sign_bytes(hashes.bytes_to_sign, pdu["signatures"], server_name, signing_key)
-    pdu_json = event_hash.hash_pdu(pdu, version.number).pdu_json
+    pdu_json = encode_for_room(pdu, version)
     _check_sizes(pdu, pdu_json)
     return _build(pdu, pdu_json, hashes.event_id, version)
 
@@ -118,7 +118,7 @@ def add_signature(event: Event, server_name: str, signing_key: SigningKey) -> Ev
     pdu = pdu_dict(event)
     message = event_hash.bytes_to_sign(pdu, event.version.number)
     pdu["signatures"] = sign_bytes(message, pdu["signatures"], server_name, signing_key)
-    pdu_json = event_hash.hash_pdu(pdu, event.version.number).pdu_json
+    pdu_json = encode_for_room(pdu, event.version)
     _check_sizes(pdu, pdu_json)
     return msgspec.structs.replace(event, pdu_json=pdu_json)
 
@@ -195,7 +195,7 @@ def _check_room_id(pdu: dict[str, Any], version: RoomVersion) -> None:
 
 def _fail_id(value: object, key: str, reason: str) -> None:
     # Too long is another error to clients than malformed.
-    if isinstance(value, str) and len(value) > MAX_ID_BYTES:
+    if isinstance(value, str) and len(value.encode(errors="surrogatepass")) > MAX_ID_BYTES:
         raise InvalidEvent(f"size.{key}", f"{key} is longer than {MAX_ID_BYTES} bytes")
     raise InvalidEvent(f"format.{key}", f"{key} is {reason}")
 
@@ -271,7 +271,7 @@ def _is_same_hash(given: str, expected: str) -> bool:
 def _complete_proto(proto: dict[str, Any], version: RoomVersion, server_name: str) -> dict[str, Any]:
     pdu = {key: value for key, value in proto.items() if key not in ("hashes", "unsigned")}
     pdu.setdefault("signatures", {})
-    if version.redacts_in_content and "redacts" in pdu:
+    if version.redacts_in_content and "redacts" in pdu and isinstance(pdu.get("content"), dict):
         # Since v11: `redacts` is part of the content.
         pdu["content"] = {**pdu["content"], "redacts": pdu.pop("redacts")}
     if version.room_id_is_create_hash and pdu.get("type") == "m.room.create":
@@ -281,7 +281,7 @@ def _complete_proto(proto: dict[str, Any], version: RoomVersion, server_name: st
             pdu[key] = [[item, {}] if isinstance(item, str) else item for item in pdu.get(key, [])]
         if "event_id" not in pdu:
             digest = _hash(event_hash.prepare_pdu, pdu, version).reference_hash
-            opaque = base64.urlsafe_b64encode(hashlib.sha256(digest).digest()[:18]).decode()
+            opaque = base64.urlsafe_b64encode(digest[:18]).decode()
             pdu["event_id"] = f"${opaque}:{server_name}"
     return pdu
 
