@@ -130,27 +130,38 @@ class ServerProcess:
             self._process.wait()
             self._process = None
 
-    def kill_database(self) -> None:
-        """kill -9 of every process of the embedded PostgreSQL."""
-        [pid_file] = self.folder.rglob("postmaster.pid")
-        postmaster = int(pid_file.read_text().split()[0])
-        family = [postmaster, *_children_of(postmaster)]
-        for pid in family:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        for pid in family:
-            _wait_until_gone(pid)
+    def kill_everything(self) -> None:
+        """kill -9 of the server and, before that can shut down, of its embedded PostgreSQL."""
+        assert self._process is not None, "the server does not run"
+        family = self._database_pids()
+        assert family, "no embedded PostgreSQL to kill"
+        self._process.kill()
+        _kill_all(family)
+        self._process.wait()
+        self._process = None
 
     def kill_leftovers(self) -> None:
         """End an embedded PostgreSQL that outlived its server."""
-        if any(self.folder.rglob("postmaster.pid")):
-            self.kill_database()
+        _kill_all(self._database_pids())
+
+    def _database_pids(self) -> list[int]:
+        pid_files = list((self.folder / "data").glob("postgres/postmaster.pid"))
+        postmasters = [int(file.read_text().split()[0]) for file in pid_files]
+        return [pid for postmaster in postmasters for pid in (postmaster, *_children_of(postmaster))]
 
     def read_log(self) -> str:
         """All that it has written so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+
+def _kill_all(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    for pid in pids:
+        _wait_until_gone(pid)
 
 
 def _stat_of(pid: int) -> tuple[str, int] | None:

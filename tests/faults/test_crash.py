@@ -164,10 +164,7 @@ async def test_nothing_answered_is_lost_and_nothing_is_there_twice(
     server = make_server()
     server.start()
 
-    def kill() -> None:
-        server.kill()
-        if with_database:
-            server.kill_database()
+    kill = server.kill_everything if with_database else server.kill
 
     async with _session() as session:
         people, rooms, messages = await prepare(Town(session, server.base_url, server.server_name))
