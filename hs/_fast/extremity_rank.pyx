@@ -73,7 +73,8 @@ def rank(candidates, int64_t current_depth, int64_t now_ms, Py_ssize_t limit):
                 used += 1
             elif used and _is_before(&point, &heap[0]):
                 _sink(heap, used, point)
-        qsort(heap, used, sizeof(Point), &_compare)
+        if used:
+            qsort(heap, used, sizeof(Point), &_compare)
         return [heap[i].nid for i in range(used)]
     finally:
         free(heap)
