@@ -1,0 +1,134 @@
+"""`@endpoint`: what a method of an API class answers to, who may call it and how often.
+
+    @endpoint("PUT", "/_matrix/client/v3/rooms/{room_id}/typing/{user_id}", auth=Auth.USER, limit="typing")
+    async def put_typing(self, caller: Caller, room_id: str, user_id: str, body: TypingBody) -> Empty:
+
+The annotations are the schema. Parameters are the path's names (always `str`) and, as wanted, `caller`,
+`body` (a Struct or a type that msgspec can decode), `query` (a Struct) and `client` (a ClientInfo).
+The answer is a Struct, a dict, Empty or RawJson. Mistakes in a declaration raise at import.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+_METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+class Auth(Enum):
+    """Who may call an endpoint."""
+
+    NONE = "anybody"
+    OPTIONAL_USER = "anybody; a token, if there is one, must be valid"
+    USER = "users with an access token"
+    ADMIN = "server administrators"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user behind a request and the device whose token it carries."""
+
+    user_id: str
+    device_id: str
+    is_admin: bool = False
+    is_appservice: bool = False
+    token_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """Where a request comes from, and where it was sent to."""
+
+    address: str
+    user_agent: str
+    base_url: str
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """The answer `{}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawJson:
+    """An answer that is JSON bytes already."""
+
+    body: bytes
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A declaration, as routing and dispatch need it."""
+
+    name: str
+    method: str
+    paths: tuple[str, ...]
+    auth: Auth
+    limit: str | None
+    path_names: tuple[str, ...]
+    wants_caller: bool
+    wants_client: bool
+    body_type: Any
+    query_type: Any
+
+
+def endpoint(
+    method: str, path: str, *more_paths: str, auth: Auth, limit: str | None
+) -> Callable[[Handler], Handler]:
+    """Declares the method as an endpoint; `limit` names a bucket of the rate limiter, None is no limit."""
+
+    def declare(handler: Handler) -> Handler:
+        handler.__endpoint__ = _describe(handler, method, (path, *more_paths), auth, limit)  # type: ignore[attr-defined]
+        return handler
+
+    return declare
+
+
+def list_endpoints(api: object) -> list[tuple[Endpoint, Callable[..., Awaitable[Any]]]]:
+    """The endpoints of an API object with their bound methods."""
+    found = []
+    for name, member in inspect.getmembers(type(api), inspect.isfunction):
+        declared = getattr(member, "__endpoint__", None)
+        if declared is not None:
+            found.append((declared, getattr(api, name)))
+    return found
+
+
+def _describe(
+    handler: Callable[..., Awaitable[Any]], method: str, paths: tuple[str, ...], auth: Auth, limit: str | None
+) -> Endpoint:
+    if method not in _METHODS:
+        raise TypeError(f"{handler.__qualname__}: {method} is no method of the Matrix APIs")
+    hints = get_type_hints(handler)
+    given = set(inspect.signature(handler).parameters) - {"self"}
+    path_names = set(_PARAMETER.findall(paths[0]))
+    for path in paths:
+        if set(_PARAMETER.findall(path)) != path_names:
+            raise TypeError(f"{handler.__qualname__}: {path} has other names than {paths[0]}")
+    special = {"caller", "body", "query", "client"}
+    if given - special != path_names:
+        raise TypeError(
+            f"{handler.__qualname__}: parameters {given - special} are not the path's {path_names}"
+        )
+    if "caller" in given and auth is Auth.NONE:
+        raise TypeError(f"{handler.__qualname__}: there is no caller without authentication")
+    return Endpoint(
+        name=handler.__name__,
+        method=method,
+        paths=paths,
+        auth=auth,
+        limit=limit,
+        path_names=tuple(_PARAMETER.findall(paths[0])),
+        wants_caller="caller" in given,
+        wants_client="client" in given,
+        body_type=hints.get("body"),
+        query_type=hints.get("query"),
+    )

@@ -1,0 +1,97 @@
+"""How often one user or one address may do something: token buckets, bounded in memory.
+
+Spec: client-server-api "Rate limiting". Application services are exempt. A user's override from the
+database stands for all buckets: so many per second, and 0 switches the limits off for that user.
+"""
+
+import ipaddress
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from hs.matrix.errors import LimitExceeded
+
+# (bucket, user or address) pairs remembered; who falls out starts with a full bucket.
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`burst` at once, then `per_second`."""
+
+    per_second: float
+    burst: int
+
+
+class Overrides(Protocol):
+    """Limits of single users."""
+
+    async def find_override(self, user_id: str) -> Limit | None:
+        """The user's own limit, None where there is none; `per_second` 0 means unlimited."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled_at: float
+
+
+class RateLimiter:
+    """Counts requests and refuses those beyond the limit."""
+
+    def __init__(
+        self,
+        is_enabled: bool,
+        limit_of: Callable[[str], Limit],
+        overrides: Overrides,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_enabled = is_enabled
+        self._limit_of = limit_of
+        self._overrides = overrides
+        self._clock = clock
+        self._buckets: LRUCache[tuple[str, str], _Bucket] = LRUCache(_REMEMBERED)
+
+    async def check_user(self, bucket: str, user_id: str, is_exempt: bool) -> None:
+        """Count a request of a user; LimitExceeded where the bucket is empty."""
+        if not self._is_enabled or is_exempt:
+            return
+        override = await self._overrides.find_override(user_id)
+        if override is None:
+            self._take(bucket, user_id, self._limit_of(bucket))
+        elif override.per_second > 0:
+            self._take(bucket, user_id, override)
+
+    def check_address(self, bucket: str, address: str) -> None:
+        """Count a request of somebody unknown; LimitExceeded where the bucket is empty."""
+        if self._is_enabled:
+            self._take(bucket, network_of(address), self._limit_of(bucket))
+
+    def _take(self, bucket: str, who: str, limit: Limit) -> None:
+        now = self._clock()
+        found = self._buckets.get((bucket, who))
+        if found is None:
+            found = self._buckets[bucket, who] = _Bucket(float(limit.burst), now)
+        found.tokens = min(limit.burst, found.tokens + (now - found.filled_at) * limit.per_second)
+        found.filled_at = now
+        if found.tokens < 1:
+            wait_s = (1 - found.tokens) / limit.per_second
+            raise LimitExceeded("too many requests", retry_after_ms=math.ceil(wait_s * 1000))
+        found.tokens -= 1
+
+
+def network_of(address: str) -> str:
+    """What counts as one sender: an IPv4 address, or the /64 that an IPv6 host chooses its address from."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
