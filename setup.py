@@ -36,8 +36,6 @@ kernels = cythonize(
     compiler_directives={
         "language_level": 3,
         "boundscheck": DEBUG,
-        "initializedcheck": DEBUG,
-        "wraparound": False,
     },
 )
 setup(ext_modules=kernels, options={"build_ext": {"parallel": os.cpu_count(), "force": DEBUG}})
