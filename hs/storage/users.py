@@ -1,0 +1,196 @@
+"""Accounts, their devices and access tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from hs.storage.database import Database, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """An account."""
+
+    user_id: str
+    password_hash: str | None
+    is_admin: bool
+    is_deactivated: bool
+    is_locked: bool
+    is_suspended: bool
+    display_name: str | None
+    avatar_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """Whom an access token stands for."""
+
+    user_id: str
+    device_id: str
+    is_admin: bool
+    is_deactivated: bool
+    is_locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device of a user."""
+
+    device_id: str
+    display_name: str | None
+    last_seen_ts: int | None
+    last_seen_ip: str | None
+
+
+_USER_COLUMNS = (
+    "user_id, password_hash, is_admin, is_deactivated, is_locked, is_suspended, display_name, avatar_url"
+)
+
+
+class UserStore:
+    """Reads and writes accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_user(self, user_id: str) -> UserRow | None:
+        """The account, or None."""
+        row = await self._database.fetchrow(f"SELECT {_USER_COLUMNS} FROM users WHERE user_id = $1", user_id)
+        return UserRow(**row) if row is not None else None
+
+    async def insert_user(
+        self, user_id: str, password_hash: str | None, is_admin: bool, display_name: str, now_ms: int
+    ) -> bool:
+        """Whether the account was made; False where the user id is taken."""
+        async with self._database.write() as writer:
+            tag = await writer.execute(
+                "INSERT INTO users (user_id, password_hash, is_admin, display_name, created_ts) "
+                "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                user_id,
+                password_hash,
+                is_admin,
+                display_name,
+                now_ms,
+            )
+        return tag == "INSERT 0 1"
+
+    async def set_password(self, user_id: str, password_hash: str | None) -> None:
+        """Give the account another password; None lets nobody log in with one."""
+        async with self._database.write() as writer:
+            await writer.execute("UPDATE users SET password_hash = $2 WHERE user_id = $1", user_id, password_hash)
+
+    async def set_deactivated(self, user_id: str) -> None:
+        """Close the account: no password, no profile, no devices."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE users SET is_deactivated = true, password_hash = NULL, display_name = NULL, "
+                "avatar_url = NULL WHERE user_id = $1",
+                user_id,
+            )
+            await _delete_devices(writer, user_id, None)
+
+    async def set_profile(self, user_id: str, display_name: str | None, avatar_url: str | None) -> None:
+        """Set both parts of the profile."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE users SET display_name = $2, avatar_url = $3 WHERE user_id = $1",
+                user_id,
+                display_name,
+                avatar_url,
+            )
+
+    async def find_token(self, token_hash: bytes) -> TokenRow | None:
+        """Whom the token stands for, or None."""
+        row = await self._database.fetchrow(
+            "SELECT t.user_id, t.device_id, u.is_admin, u.is_deactivated, u.is_locked "
+            "FROM access_tokens t JOIN users u USING (user_id) WHERE t.token_hash = $1",
+            token_hash,
+        )
+        return TokenRow(**row) if row is not None else None
+
+    async def insert_device_token(
+        self, user_id: str, device_id: str, display_name: str | None, token_hash: bytes, now_ms: int
+    ) -> list[bytes]:
+        """Log a device in; the hashes of its former tokens, which no longer count."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "INSERT INTO devices (user_id, device_id, display_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                user_id,
+                device_id,
+                display_name,
+            )
+            former = await writer.fetch(
+                "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 RETURNING token_hash",
+                user_id,
+                device_id,
+            )
+            await writer.execute(
+                "INSERT INTO access_tokens (token_hash, user_id, device_id, created_ts) VALUES ($1, $2, $3, $4)",
+                token_hash,
+                user_id,
+                device_id,
+                now_ms,
+            )
+        return _hashes(former)
+
+    async def delete_devices(self, user_id: str, device_ids: Sequence[str] | None) -> list[bytes]:
+        """Log devices out and forget them (None: all of them); the hashes of their tokens."""
+        async with self._database.write() as writer:
+            return await _delete_devices(writer, user_id, device_ids)
+
+    async def list_devices(self, user_id: str) -> list[DeviceRow]:
+        """The user's devices, by id."""
+        rows = await self._database.fetch(
+            "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = $1 "
+            "ORDER BY device_id",
+            user_id,
+        )
+        return [DeviceRow(**row) for row in rows]
+
+    async def set_device_name(self, user_id: str, device_id: str, display_name: str) -> bool:
+        """Whether there is such a device; it has the name now."""
+        async with self._database.write() as writer:
+            tag = await writer.execute(
+                "UPDATE devices SET display_name = $3 WHERE user_id = $1 AND device_id = $2",
+                user_id,
+                device_id,
+                display_name,
+            )
+        return tag == "UPDATE 1"
+
+    async def set_last_seen(self, rows: Sequence[tuple[str, str, int, str]]) -> None:
+        """Note when and where devices were seen: (user_id, device_id, time in ms, address)."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE devices d SET last_seen_ts = n.ts, last_seen_ip = n.ip "
+                "FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS n (user_id, device_id, ts, ip) "
+                "WHERE d.user_id = n.user_id AND d.device_id = n.device_id",
+                *([row[i] for row in rows] for i in range(4)),
+            )
+
+    async def find_override(self, user_id: str) -> tuple[int, int] | None:
+        """(messages per second, burst) that an administrator has set for the user; 0 for unlimited."""
+        row = await self._database.fetchrow(
+            "SELECT messages_per_second, burst_count FROM ratelimit_override WHERE user_id = $1", user_id
+        )
+        return (row["messages_per_second"] or 0, row["burst_count"] or 0) if row is not None else None
+
+
+async def _delete_devices(writer: Writer, user_id: str, device_ids: Sequence[str] | None) -> list[bytes]:
+    tokens = await writer.fetch(
+        "DELETE FROM access_tokens WHERE user_id = $1 AND ($2::text[] IS NULL OR device_id = ANY($2)) "
+        "RETURNING token_hash",
+        user_id,
+        device_ids,
+    )
+    await writer.execute(
+        "DELETE FROM devices WHERE user_id = $1 AND ($2::text[] IS NULL OR device_id = ANY($2))",
+        user_id,
+        device_ids,
+    )
+    return _hashes(tokens)
+
+
+def _hashes(rows: Sequence[asyncpg.Record]) -> list[bytes]:
+    return [row["token_hash"] for row in rows]
