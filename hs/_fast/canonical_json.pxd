@@ -1,5 +1,7 @@
 # The writer behind canonical_json, for the kernels that put JSON together from parts.
 
+from libc.stdint cimport uint64_t
+
 cdef extern from "Python.h":
     ctypedef struct PyObject:
         pass
@@ -7,6 +9,7 @@ cdef extern from "Python.h":
 ctypedef struct Entry:  # one member of an object, borrowed
     PyObject* key
     PyObject* value
+    uint64_t prefix  # the first eight code points of the key, so that most comparisons need no more
 
 ctypedef struct Out:
     char* data

@@ -13,8 +13,8 @@ from cpython.ref cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.math cimport isfinite
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "CanonicalJsonError", "encode"]
 
@@ -50,25 +50,18 @@ cdef extern from *:
     #endif
         memcpy(target, &bytes, 4);
     }
-    /* memcmp, for texts that mostly differ in the first bytes or share a short prefix. */
-    static inline int hs_compare(const char *left, const char *right, Py_ssize_t length) {
+    /* Eight bytes as one number that orders as they do. */
+    static inline uint64_t hs_first_8(const char *bytes) {
+        uint64_t x;
+        memcpy(&x, bytes, 8);
     #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        for (; length >= 8; left += 8, right += 8, length -= 8) {
-            uint64_t a, b;
-            memcpy(&a, left, 8);
-            memcpy(&b, right, 8);
-            if (a != b)
-                return __builtin_bswap64(a) < __builtin_bswap64(b) ? -1 : 1;
-        }
+        x = __builtin_bswap64(x);
     #endif
-        for (; length > 0; left++, right++, length--)
-            if (*left != *right)
-                return (unsigned char)*left < (unsigned char)*right ? -1 : 1;
-        return 0;
+        return x;
     }
     """
+    uint64_t hs_first_8(const char* text) nogil
     void hs_put_4(char* target, uint32_t four) nogil
-    int hs_compare(const char* left, const char* right, Py_ssize_t length) nogil
     Py_ssize_t hs_copy_plain(char* target, const char* source, Py_ssize_t length) nogil
 
 cdef extern from "Python.h":
@@ -244,8 +237,9 @@ cdef Py_ssize_t push_entries(Out* out, object mapping) except -1:
             raise CanonicalJsonError(f"a key is {type(<object> key).__name__}, not str")
         entries[n].key = key
         entries[n].value = value
+        entries[n].prefix = prefix_of(key)
         # JSON that was canonical on the wire is decoded in order: then there is nothing to sort.
-        if n and is_sorted and compare_text(entries[n - 1].key, key) > 0:
+        if n and is_sorted and is_above(&entries[n - 1], &entries[n]):
             is_sorted = False
         n += 1
     if not is_sorted:
@@ -276,7 +270,7 @@ cdef void insertion_sort(Entry* entries, Py_ssize_t done, Py_ssize_t count) noex
     for i in range(done, count):
         moving = entries[i]
         j = i
-        while j > 0 and compare_text(entries[j - 1].key, moving.key) > 0:
+        while j > 0 and is_above(&entries[j - 1], &moving):
             entries[j] = entries[j - 1]
             j -= 1
         entries[j] = moving
@@ -285,7 +279,7 @@ cdef void insertion_sort(Entry* entries, Py_ssize_t done, Py_ssize_t count) noex
 cdef void merge_sort(Entry* entries, Entry* spare, Py_ssize_t count) noexcept nogil:
     """Sorts; uses what order there is, as lists of users often have some. `spare` is as large."""
     cdef Py_ssize_t middle = 1, i, j, k
-    while middle < count and compare_text(entries[middle - 1].key, entries[middle].key) <= 0:
+    while middle < count and not is_above(&entries[middle - 1], &entries[middle]):
         middle += 1
     if middle >= count:
         return
@@ -297,20 +291,41 @@ cdef void merge_sort(Entry* entries, Entry* spare, Py_ssize_t count) noexcept no
         middle = count // 2
         merge_sort(entries, spare, middle)
     merge_sort(entries + middle, spare, count - middle)
-    if compare_text(entries[middle - 1].key, entries[middle].key) <= 0:
+    if not is_above(&entries[middle - 1], &entries[middle]):
         return
     memcpy(spare, entries, middle * sizeof(Entry))
     i = k = 0
     j = middle
     while i < middle and j < count:
-        if compare_text(spare[i].key, entries[j].key) <= 0:
-            entries[k] = spare[i]
-            i += 1
-        else:
+        if is_above(&spare[i], &entries[j]):
             entries[k] = entries[j]
             j += 1
+        else:
+            entries[k] = spare[i]
+            i += 1
         k += 1
     memcpy(entries + k, spare + i, (middle - i) * sizeof(Entry))
+
+
+cdef inline uint64_t prefix_of(PyObject* key) noexcept nogil:
+    """The first code points in order of weight, a byte each. From one that does not fit on, nothing is told."""
+    cdef Py_ssize_t i, length = PyUnicode_GET_LENGTH(key)
+    cdef uint64_t prefix = 0
+    cdef Py_UCS4 c
+    if length >= 8 and PyUnicode_IS_ASCII(key):
+        return hs_first_8(<const char*> PyUnicode_DATA(key))
+    for i in range(min(length, 8)):
+        c = PyUnicode_READ(PyUnicode_KIND(key), PyUnicode_DATA(key), i)
+        if c >= 0xFF:
+            return prefix | <uint64_t> 0xFF << (56 - 8 * i)
+        prefix |= <uint64_t> c << (56 - 8 * i)
+    return prefix
+
+
+cdef inline bint is_above(const Entry* left, const Entry* right) noexcept nogil:
+    if left.prefix != right.prefix:
+        return left.prefix > right.prefix
+    return compare_text(left.key, right.key) > 0
 
 
 cdef inline int compare_text(PyObject* left, PyObject* right) noexcept nogil:
@@ -320,9 +335,7 @@ cdef inline int compare_text(PyObject* left, PyObject* right) noexcept nogil:
     if PyUnicode_KIND(left) == 1 and PyUnicode_KIND(right) == 1:
         left_size = PyUnicode_GET_LENGTH(left)
         right_size = PyUnicode_GET_LENGTH(right)
-        order = hs_compare(
-            <const char*> PyUnicode_DATA(left), <const char*> PyUnicode_DATA(right), min(left_size, right_size)
-        )
+        order = memcmp(PyUnicode_DATA(left), PyUnicode_DATA(right), min(left_size, right_size))
         if order:
             return order
         return (left_size > right_size) - (left_size < right_size)
@@ -406,7 +419,12 @@ cdef int put_wide(Out* out, const CodeUnit* text, Py_ssize_t length) except -1:
         while i < stop:
             c = text[i]
             i += 1
-            if c < 0x80:
+            if <uint32_t> (c - 0x800) < 0xD000:  # one comparison: it wraps around below
+                # The most frequent of what is not ASCII. One store instead of three; the byte too many is
+                # written over next.
+                hs_put_4(target, 0x8080E0 | (c >> 12) | ((c << 2) & 0x3F00) | ((c << 16) & 0x3F0000))
+                target += 3
+            elif c < 0x80:
                 if ESCAPE[c]:
                     target = escaped(target, <char> c)
                 else:
@@ -419,7 +437,6 @@ cdef int put_wide(Out* out, const CodeUnit* text, Py_ssize_t length) except -1:
             elif c < 0x10000:
                 if c & 0xF800 == 0xD800:
                     raise CanonicalJsonError("a string holds a lone surrogate")
-                # One store instead of three; the byte too many is written over next.
                 hs_put_4(target, 0x8080E0 | (c >> 12) | ((c << 2) & 0x3F00) | ((c << 16) & 0x3F0000))
                 target += 3
             else:

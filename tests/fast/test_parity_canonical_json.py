@@ -50,7 +50,7 @@ def test_both_have_the_same_names() -> None:
 @example({"\U0001f600": 1, "\uffff": 2, "\xe9": 3, "z": 4, "": 5}, True)
 @example({"a": 1, "a\x00": 2, "a\x00b": 3, "ab": 4}, True)
 @example([-0.0, 1e16, 1e-7, 5e-324, 1.7976931348623157e308], False)
-@example("\x7f\x80\x1f\x00\"\\/\b\t\n\f\r", True)
+@example('\x7f\x80\x1f\x00"\\/\b\t\n\f\r', True)
 def test_encode_agrees_with_the_twin(value: Any, strict: bool) -> None:
     assert outcome(kernel, value, strict) == outcome(twin, value, strict)
 
@@ -155,7 +155,9 @@ def test_what_has_no_strict_form_is_refused(value: Any) -> None:
             module.encode(value)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, pytest.param(10**5000, id="huge"), "\udc00", {1.5: 1}, b""])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, pytest.param(10**5000, id="huge"), "\udc00", {1.5: 1}, b""]
+)
 def test_what_has_no_tolerant_form_is_refused(value: Any) -> None:
     for module in (kernel, twin):
         with pytest.raises(module.CanonicalJsonError):

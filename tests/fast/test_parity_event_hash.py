@@ -74,7 +74,11 @@ def outcome(module: Any, name: str, pdu: dict[str, Any], version: int) -> Any:
 
 
 def test_both_have_the_same_names() -> None:
-    assert sorted(kernel.__all__) == sorted(twin.__all__) == sorted([*FUNCTIONS, "CanonicalJsonError", "PduHashes"])
+    assert (
+        sorted(kernel.__all__)
+        == sorted(twin.__all__)
+        == sorted([*FUNCTIONS, "CanonicalJsonError", "PduHashes"])
+    )
     assert all(hasattr(kernel.PduHashes, field) for field in twin.PduHashes._fields)
     assert list(twin.PduHashes._fields) == FIELDS
 
@@ -85,7 +89,9 @@ def test_both_have_the_same_names() -> None:
 @example({"type": "m.room.create", "content": {"a": {"b": []}}}, 11)
 @example({"type": "m.room.create", "content": []}, 12)
 @example({"type": ["m.room.create"], "content": {"creator": 1}}, 10)
-@example({"hashes!": 1, "hashes": {"sha256": "old"}, "hasher": 2, "signatures": {"a": {}}, "unsigned": {}}, 12)
+@example(
+    {"hashes!": 1, "hashes": {"sha256": "old"}, "hasher": 2, "signatures": {"a": {}}, "unsigned": {}}, 12
+)
 @example({}, 1)
 def test_every_function_agrees_with_the_twin(pdu: dict[str, Any], version: int) -> None:
     before = copy.deepcopy(pdu)
@@ -157,7 +163,10 @@ class _Content(dict[str, Any]):
 
 @pytest.mark.parametrize("type", TYPES)
 def test_content_may_be_a_subclass_of_dict(type: str) -> None:
-    pdu = {"type": type, "content": _Content(membership="join", users=_Content(a=1), third_party_invite=_Content())}
+    pdu = {
+        "type": type,
+        "content": _Content(membership="join", users=_Content(a=1), third_party_invite=_Content()),
+    }
     for version in (1, 12):
         for name in FUNCTIONS:
             assert outcome(kernel, name, pdu, version) == outcome(twin, name, pdu, version), name

@@ -49,7 +49,20 @@ def test_old_rooms_keep_large_numbers_exactly() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "nul", "{'a':1}", '{"a":1,}', "NaN", "Infinity", "01", '"\\ud800"', '"\x01"', "[1] 2", "\ufeff{}"],
+    [
+        "",
+        "{",
+        "nul",
+        "{'a':1}",
+        '{"a":1,}',
+        "NaN",
+        "Infinity",
+        "01",
+        '"\\ud800"',
+        '"\x01"',
+        "[1] 2",
+        "\ufeff{}",
+    ],
 )
 def test_what_is_no_json_is_not_decoded(text: str) -> None:
     with pytest.raises(NotJson):

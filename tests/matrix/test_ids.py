@@ -30,12 +30,33 @@ def test_server_names(text: str, host: str, port: int | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "a b", "a_b", "a:", "a:x", "a:123456", ":80", "[::1", "::1", "[xyz]", "a/b", "ä.org", "a\n", "٣"]
-    + ["x" * 256, "x" * 251 + ":8888"],
+    [
+        "",
+        " ",
+        "a b",
+        "a_b",
+        "a:",
+        "a:x",
+        "a:123456",
+        ":80",
+        "[::1",
+        "::1",
+        "[xyz]",
+        "a/b",
+        "ä.org",
+        "a\n",
+        "٣",
+        "x" * 256,
+        "x" * 251 + ":8888",
+    ],
 )
 def test_what_is_no_server_name(text: str) -> None:
     assert not ids.is_server_name(text)
-    for parse in (ids.parse_server_name, lambda t: ids.parse_user_id(f"@a:{t}"), lambda t: ids.server_of(f"@a:{t}")):
+    for parse in (
+        ids.parse_server_name,
+        lambda t: ids.parse_user_id(f"@a:{t}"),
+        lambda t: ids.server_of(f"@a:{t}"),
+    ):
         with pytest.raises(InvalidParam):
             parse(text)
 
@@ -50,8 +71,19 @@ def test_historical_user_ids_are_accepted(localpart: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "@", "alice:example.org", "@alice", "@alice:", "#alice:example.org", "@a\x00:b", "@\ud800:b", "@a:b:c:d"]
-    + ["@" + "a" * 250 + ":b.org", "@" + "ä" * 125 + ":b.org"],
+    [
+        "",
+        "@",
+        "alice:example.org",
+        "@alice",
+        "@alice:",
+        "#alice:example.org",
+        "@a\x00:b",
+        "@\ud800:b",
+        "@a:b:c:d",
+        "@" + "a" * 250 + ":b.org",
+        "@" + "ä" * 125 + ":b.org",
+    ],
 )
 def test_what_is_no_user_id(text: str) -> None:
     assert not ids.is_user_id(text)
@@ -120,7 +152,13 @@ def test_opaque_ids() -> None:
 
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_no_text_is_a_crash(text: str) -> None:
-    for parse in (ids.parse_user_id, ids.parse_room_id, ids.parse_event_id, ids.parse_room_alias, ids.server_of):
+    for parse in (
+        ids.parse_user_id,
+        ids.parse_room_id,
+        ids.parse_event_id,
+        ids.parse_room_alias,
+        ids.server_of,
+    ):
         for sigil in ("", "@", "!", "$", "#"):
             try:
                 parse(sigil + text)

@@ -102,7 +102,9 @@ REDACTABLE = {
     "unsigned": {"age_ts": 1000000},
 }
 REDACTABLE_HASH = "onLKD1bGljeBWQhWZ1kaP9SorVmRQNdN5aM2JYU2n/g"
-REDACTABLE_SIGNATURE = "Wm+VzmOUOz08Ds+0NTWb1d4CZrVsJSikkeRxh6aCcUwu6pNC78FunoD7KNWzqFn241eYHYMGCA5McEiVPdhzBA"
+REDACTABLE_SIGNATURE = (
+    "Wm+VzmOUOz08Ds+0NTWb1d4CZrVsJSikkeRxh6aCcUwu6pNC78FunoD7KNWzqFn241eYHYMGCA5McEiVPdhzBA"
+)
 
 
 @pytest.mark.parametrize("version", range(1, 11))
