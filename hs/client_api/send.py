@@ -93,16 +93,14 @@ class SendApi:
     @endpoint(
         "PUT",
         "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
-        "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
         "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
-        "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
         auth=Auth.USER,
         limit="state",
     )
     async def put_keyless_state(
         self, caller: Caller, room_id: str, event_type: str, body: dict[str, Any]
     ) -> dict[str, Any]:
-        """Set a state event with an empty key: the slash is optional then."""
+        """Set a state event with an empty key and no slash before it; with one it is the path above."""
         return await self._set_state(caller, room_id, event_type, "", body)
 
     async def _set_state(

@@ -111,7 +111,7 @@ class AliasDirectory:
         if not await self._facts.is_joined(room, user_id):
             raise Forbidden("you are not in that room")
         if not await self._store.insert_alias(alias, room.room_nid, user_id, self._clock.now_ms()):
-            raise Unknown(f"room alias {alias} already exists", status=409)
+            raise Unknown(f"room alias {alias} already exists", http_status=409)
 
     async def delete(self, user_id: str, is_admin: bool, alias: str) -> None:
         """Remove an alias: its maker, the server's admins and those who set the room's canonical alias may."""
