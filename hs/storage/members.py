@@ -1,0 +1,122 @@
+"""Lists of members and of a user's rooms, as clients ask for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hs.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class UserRoomRow:
+    """A room of one of our users and what the user is in it."""
+
+    room_nid: int
+    membership: str
+    event_nid: int
+    stream_ordering: int
+    sender: str
+    forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCounts:
+    """How many users are joined and invited, and whom to name the room after."""
+
+    joined: int
+    invited: int
+    heroes: tuple[str, ...]
+
+
+class MemberStore:
+    """Reads the member tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_rooms_of(self, user_id: str) -> list[UserRoomRow]:
+        """All rooms that the user has a membership in."""
+        rows = await self._database.fetch(
+            "SELECT room_nid, membership, event_nid, stream_ordering, sender, forgotten "
+            "FROM local_memberships WHERE user_id = $1 ORDER BY room_nid",
+            user_id,
+        )
+        return [UserRoomRow(**row) for row in rows]
+
+    async def list_changes_of(self, user_id: str, after: int, upto: int) -> list[UserRoomRow]:
+        """The user's membership changes with stream orderings in (after, upto], oldest first."""
+        rows = await self._database.fetch(
+            "SELECT c.room_nid, c.membership, c.event_nid, c.stream_ordering, e.sender "
+            "FROM local_membership_changes c JOIN events e USING (room_nid, event_nid) "
+            "WHERE c.user_id = $1 AND c.stream_ordering > $2 AND c.stream_ordering <= $3 "
+            "ORDER BY c.stream_ordering",
+            user_id,
+            after,
+            upto,
+        )
+        return [UserRoomRow(**row) for row in rows]
+
+    async def list_changes_in_room(self, user_id: str, room_nid: int) -> list[tuple[int, str]]:
+        """(stream_ordering, membership) of all of the user's membership changes in the room, oldest first."""
+        rows = await self._database.fetch(
+            "SELECT stream_ordering, membership FROM local_membership_changes "
+            "WHERE user_id = $1 AND room_nid = $2 ORDER BY stream_ordering",
+            user_id,
+            room_nid,
+        )
+        return [(row["stream_ordering"], row["membership"]) for row in rows]
+
+    async def list_local_joined(self, room_nid: int) -> list[str]:
+        """Our users who are in the room."""
+        rows = await self._database.fetch(
+            "SELECT user_id FROM local_memberships WHERE room_nid = $1 AND membership = 'join'", room_nid
+        )
+        return [row["user_id"] for row in rows]
+
+    async def list_joined_profiles(self, room_nid: int) -> list[tuple[str, str | None, str | None]]:
+        """(user_id, display name, avatar URL) of everybody in the room."""
+        rows = await self._database.fetch(
+            "SELECT user_id, display_name, avatar_url FROM memberships "
+            "WHERE room_nid = $1 AND membership = 'join' ORDER BY user_id",
+            room_nid,
+        )
+        return [(row["user_id"], row["display_name"], row["avatar_url"]) for row in rows]
+
+    async def list_member_nids(
+        self, room_nid: int, membership: str | None, not_membership: str | None
+    ) -> list[int]:
+        """The current member events of the room, of one membership or of all but one."""
+        rows = await self._database.fetch(
+            "SELECT event_nid FROM memberships WHERE room_nid = $1 "
+            "AND ($2::text IS NULL OR membership = $2) AND ($3::text IS NULL OR membership <> $3) ORDER BY user_id",
+            room_nid,
+            membership,
+            not_membership,
+        )
+        return [row["event_nid"] for row in rows]
+
+    async def count_members(self, room_nid: int, without: str) -> MemberCounts:
+        """Counts, and up to five heroes other than the user `without`.
+
+        Spec: client-server-api GET /sync, `m.heroes`: joined and invited users first, by the order of
+        their events; where there are none, those who left or were banned.
+        """
+        counts = await self._database.fetch(
+            "SELECT membership, count(*) AS n FROM memberships "
+            "WHERE room_nid = $1 AND membership IN ('join', 'invite') GROUP BY membership",
+            room_nid,
+        )
+        by_kind = {row["membership"]: row["n"] for row in counts}
+        heroes = await self._list_heroes(room_nid, without, ("join", "invite"))
+        if not heroes:
+            heroes = await self._list_heroes(room_nid, without, ("leave", "ban"))
+        return MemberCounts(by_kind.get("join", 0), by_kind.get("invite", 0), tuple(heroes))
+
+    async def _list_heroes(self, room_nid: int, without: str, kinds: Sequence[str]) -> list[str]:
+        rows = await self._database.fetch(
+            "SELECT user_id FROM memberships WHERE room_nid = $1 AND user_id <> $2 AND membership = ANY($3::text[]) "
+            "ORDER BY event_nid LIMIT 5",
+            room_nid,
+            without,
+            kinds,
+        )
+        return [row["user_id"] for row in rows]
