@@ -11,6 +11,7 @@ from hashlib import sha1
 
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdlib cimport calloc, free, qsort, realloc
 
 from hs._fast.event_auth import check_auth_state, list_needed_keys
@@ -50,7 +51,7 @@ class Missing(Exception):
 def resolve(int version, conflicted, extra, lookup, records, verify_signed=None):
     conflicted = set(conflicted)
     if not conflicted:
-        return {}
+        return []
     if version == 1:
         return _resolve_v1(conflicted, lookup, records, verify_signed)
     cdef _Resolution resolution = _Resolution(version, records, verify_signed)
@@ -66,6 +67,7 @@ cdef enum:
     POWER_SLOT = 1
     JOIN_RULES_SLOT = 2
     FIRST_FREE_SLOT = 3
+    RECENT = 64
     # What is known of a slot's key.
     CONFLICTED = 1
     WANTED = 2
@@ -73,16 +75,9 @@ cdef enum:
 
 cdef long long NOWHERE = 0x7FFFFFFFFFFFFFFF
 
-# An event of the full conflicted set. Pointers are borrowed from _Resolution.known.
+# An event of the full conflicted set. It owns what its pointers refer to.
 cdef struct Node:
     PyObject* record
-    int own
-    int sender
-    int target
-    int authoriser
-    int token
-    bint uses_join_rules
-    bint in_power_order
     PyObject* auth_create
     PyObject* auth_power
     PyObject* auth_join_rules
@@ -90,12 +85,26 @@ cdef struct Node:
     PyObject* auth_target
     PyObject* auth_authoriser
     PyObject* auth_token
+    int own
+    int sender
+    int target
+    int authoriser
+    int token
+    bint uses_join_rules
+    bint in_power_order
 
 cdef struct Rank:
     long long first
     long long ts
     PyObject* event_id
     int node
+
+
+cdef inline void _keep(PyObject** where, AuthRecord record):
+    """Let an empty pointer own the record; the first one stays."""
+    if where[0] == NULL:
+        Py_INCREF(record)
+        where[0] = <PyObject*>record
 
 
 cdef int _compare_ranks(const void* left, const void* right) noexcept nogil:
@@ -121,16 +130,20 @@ cdef bint _is_power_event(AuthRecord record):
 cdef class _Resolution:
     cdef int version
     cdef object records
+    cdef dict records_dict  # the same, where it is a dict
     cdef object verify_signed
-    cdef dict known  # nid -> AuthRecord, all that was needed so far; keeps the borrowed pointers alive
-    cdef dict index  # nid of the full conflicted set -> node
     cdef dict member_slots, token_slots, other_slots
-    cdef list kept  # what else is borrowed from
+    cdef list kept  # owns what is in the state without being a node
     cdef Node* nodes
     cdef Py_ssize_t count
+    cdef long long* index_nids  # hash table of the full conflicted set: nid -> node
+    cdef int* index_nodes
+    cdef Py_ssize_t index_mask
+    cdef long long recent_nids[RECENT]
+    cdef PyObject* recent[RECENT]
     cdef int slots, slot_room
     cdef unsigned char* marks  # per slot
-    cdef PyObject** state  # per slot
+    cdef PyObject** state  # per slot, borrowed from nodes and `kept`
     cdef dict mainline  # nid -> position
     cdef AuthRecord mainline_next
     cdef dict positions  # nid of a power levels event -> mainline position of what builds on it
@@ -138,9 +151,8 @@ cdef class _Resolution:
     def __cinit__(self, int version, records, verify_signed):
         self.version = version
         self.records = records
+        self.records_dict = records if type(records) is dict else None
         self.verify_signed = verify_signed
-        self.known = {}
-        self.index = {}
         self.member_slots = {}
         self.token_slots = {}
         self.other_slots = {}
@@ -151,7 +163,18 @@ cdef class _Resolution:
         self.slots = FIRST_FREE_SLOT
 
     def __dealloc__(self):
+        cdef Py_ssize_t i, j
+        cdef PyObject** owned
+        for i in range(self.count):
+            # The record and the seven pointers after it.
+            owned = &self.nodes[i].record
+            for j in range(8):
+                Py_XDECREF(owned[j])
+        for i in range(RECENT):
+            Py_XDECREF(self.recent[i])
         free(self.nodes)
+        free(self.index_nids)
+        free(self.index_nodes)
         free(self.marks)
         free(self.state)
 
@@ -195,42 +218,75 @@ cdef class _Resolution:
 
     cdef AuthRecord find(self, object nid):
         """The record, None where the caller has not given it."""
-        cdef PyObject* found = PyDict_GetItem(self.known, nid)
-        if found != NULL:
-            return <AuthRecord>found
-        cdef AuthRecord record = self.records.get(nid)
+        cdef PyObject* found
+        if self.records_dict is None:
+            return self.records.get(nid)
+        found = PyDict_GetItem(self.records_dict, nid)
+        return None if found == NULL else <AuthRecord?>found
+
+    cdef inline AuthRecord find_recent(self, object nid):
+        """As `find`, quicker for the few records that nearly all events name."""
+        cdef long long number = nid
+        cdef int place = <int>(number & (RECENT - 1))
+        if self.recent_nids[place] == number and self.recent[place] != NULL:
+            return <AuthRecord>self.recent[place]
+        cdef AuthRecord record = self.find(nid)
         if record is not None:
-            self.known[nid] = record
+            Py_INCREF(record)
+            Py_XDECREF(self.recent[place])
+            self.recent[place] = <PyObject*>record
+            self.recent_nids[place] = number
         return record
 
     cdef int add_events(self, set conflicted, set extra) except -1:
         cdef AuthRecord record
         cdef Node* node
-        cdef list missing = [], events = []
+        cdef list missing = []
+        cdef Py_ssize_t i = 0, conflicts = len(conflicted), total = conflicts + len(extra)
+        self.nodes = <Node*>calloc(total, sizeof(Node))
+        if self.nodes == NULL:
+            raise MemoryError()
         for nids in (conflicted, extra):
-            for nid in nids:
+            for nid in <set>nids:
                 record = self.find(nid)
                 if record is None:
                     missing.append(nid)
                 else:
-                    events.append(record)
+                    _keep(&self.nodes[self.count].record, record)
+                    self.count += 1
         if missing:
             raise Missing(missing)
-        cdef Py_ssize_t i, conflicts = len(conflicted)
-        self.count = len(events)
-        self.nodes = <Node*>calloc(self.count, sizeof(Node))
-        if self.nodes == NULL:
-            raise MemoryError()
-        for i in range(self.count):
-            record = events[i]
+        for i in range(total):
             node = &self.nodes[i]
-            node.record = <PyObject*>record
-            node.own = self.own_slot(record)
+            node.own = self.own_slot(<AuthRecord>node.record)
             self.marks[node.own] |= CONFLICTED if i < conflicts else WANTED
-            self.index[record.nid] = i
-        for i in range(self.count):
+        for i in range(total):
             self.add_needs(&self.nodes[i], <AuthRecord>self.nodes[i].record)
         return 0
+
+    cdef int build_index(self) except -1:
+        cdef Py_ssize_t room = 16, at, i
+        cdef long long nid
+        while room < 2 * self.count:
+            room *= 2
+        self.index_mask = room - 1
+        self.index_nids = <long long*>calloc(room, sizeof(long long))
+        self.index_nodes = <int*>calloc(room, sizeof(int))
+        if self.index_nids == NULL or self.index_nodes == NULL:
+            raise MemoryError()
+        for i in range(self.count):
+            nid = (<AuthRecord>self.nodes[i].record).nid
+            at = self.index_place(nid)
+            self.index_nids[at] = nid
+            self.index_nodes[at] = <int>i + 1
+        return 0
+
+    cdef inline Py_ssize_t index_place(self, long long nid) noexcept:
+        # Numbers are dense and often consecutive: spread them by Fibonacci hashing.
+        cdef Py_ssize_t at = <Py_ssize_t>((<unsigned long long>nid * 0x9E3779B97F4A7C15ULL) >> 24) & self.index_mask
+        while self.index_nodes[at] and self.index_nids[at] != nid:
+            at = (at + 1) & self.index_mask
+        return at
 
     cdef int add_needs(self, Node* node, AuthRecord record) except -1:
         """Find the slots that the rules will look at."""
@@ -297,6 +353,7 @@ cdef class _Resolution:
                 missing.append(nid)
             # Since v12 the first checks start from nothing but the create event that the room id names.
             elif self.version < 12 or slot == CREATE_SLOT:
+                self.kept.append(record)
                 self.state[slot] = <PyObject*>record
         if missing:
             # Ask for what find_auth_events would ask for next, too.
@@ -308,59 +365,48 @@ cdef class _Resolution:
         cdef Py_ssize_t i
         cdef Node* node
         cdef AuthRecord record, auth
-        cdef PyObject* found
         if missing is None:
             missing = []
         for i in range(self.count):
             node = &self.nodes[i]
             record = <AuthRecord>node.record
             for nid in record.auth_nids:
-                found = PyDict_GetItem(self.known, nid)
-                if found != NULL:
-                    auth = <AuthRecord>found
-                else:
-                    auth = self.find(nid)
-                    if auth is None:
-                        missing.append(nid)
-                        continue
-                if auth.kind == MEMBER:
-                    if node.auth_sender == NULL and auth.state_key == record.sender:
-                        node.auth_sender = <PyObject*>auth
+                auth = self.find_recent(nid)
+                if auth is None:
+                    missing.append(nid)
+                elif auth.kind == MEMBER:
+                    if auth.state_key == record.sender:
+                        _keep(&node.auth_sender, auth)
                     if record.kind == MEMBER:
-                        if node.auth_target == NULL and auth.state_key == record.state_key:
-                            node.auth_target = <PyObject*>auth
-                        if node.authoriser >= 0 and node.auth_authoriser == NULL:
-                            if auth.state_key == record.authoriser:
-                                node.auth_authoriser = <PyObject*>auth
+                        if node.target != node.sender and auth.state_key == record.state_key:
+                            _keep(&node.auth_target, auth)
+                        if node.authoriser >= 0 and auth.state_key == record.authoriser:
+                            _keep(&node.auth_authoriser, auth)
                 elif auth.kind == THIRD_PARTY_INVITE:
-                    if node.token >= 0 and node.auth_token == NULL and auth.state_key == token_of(record):
-                        node.auth_token = <PyObject*>auth
-                elif auth.state_key != "":
+                    if node.token >= 0 and auth.state_key == token_of(record):
+                        _keep(&node.auth_token, auth)
+                elif auth.kind == OTHER or auth.state_key != "":
                     continue
                 elif auth.kind == POWER_LEVELS:
-                    if node.auth_power == NULL:
-                        node.auth_power = <PyObject*>auth
+                    _keep(&node.auth_power, auth)
                 elif auth.kind == CREATE:
-                    if node.auth_create == NULL:
-                        node.auth_create = <PyObject*>auth
-                elif auth.kind == JOIN_RULES:
-                    if node.auth_join_rules == NULL:
-                        node.auth_join_rules = <PyObject*>auth
+                    _keep(&node.auth_create, auth)
+                else:
+                    _keep(&node.auth_join_rules, auth)
         if missing:
             raise Missing(set(missing))
         return 0
 
-    cdef dict run(self):
+    cdef list run(self):
         cdef int slot
-        cdef AuthRecord record
-        cdef dict resolved = {}
+        cdef list resolved = []
         self.iterate(self.sort_by_power())
         self.mainline_next = <AuthRecord>self.state[POWER_SLOT] if self.state[POWER_SLOT] != NULL else None
         self.iterate(self.sort_by_mainline())
         for slot in range(self.slots):
             if self.state[slot] != NULL and not self.marks[slot] & UNCONFLICTED:
-                record = <AuthRecord>self.state[slot]
-                resolved[record.type, record.state_key] = record.nid
+                resolved.append((<AuthRecord>self.state[slot]).nid)
+        resolved.sort()
         return resolved
 
     # --- orders
@@ -372,23 +418,22 @@ cdef class _Resolution:
         cdef int done
         cdef AuthRecord record
         cdef Rank* ranks
-        cdef PyObject* found
         for i in range(self.count):
             if _is_power_event(<AuthRecord>self.nodes[i].record):
                 self.nodes[i].in_power_order = True
                 todo.append(i)
         if not todo:
             return []
+        self.build_index()
         cdef list waits = [0] * self.count, cited_by = [None] * self.count
         while todo:
             i = todo.pop()
             chosen.append(i)
             record = <AuthRecord>self.nodes[i].record
             for nid in record.auth_nids:
-                found = PyDict_GetItem(self.index, nid)
-                if found == NULL:
+                at = self.index_nodes[self.index_place(nid)] - 1
+                if at < 0:
                     continue
-                at = <object>found
                 if not self.nodes[at].in_power_order:
                     self.nodes[at].in_power_order = True
                     todo.append(at)
@@ -588,7 +633,7 @@ cdef class _Resolution:
 
 
 def _resolve_v1(set conflicted, lookup, records, verify_signed):
-    cdef dict candidates = {}, resolved = {}, state = {}
+    cdef dict candidates = {}, resolved, state = {}
     missing = {nid for nid in conflicted if nid not in records}
     if missing:
         raise Missing(missing)
@@ -603,6 +648,10 @@ def _resolve_v1(set conflicted, lookup, records, verify_signed):
     missing = {nid for nid in state.values() if nid not in records}
     if missing:
         raise Missing(missing)
+    # In v1 a key is in conflict only where states have different events, not where some have none.
+    resolved = {key: nids[0] for key, nids in candidates.items() if len(nids) == 1}
+    state.update(resolved)
+    disputed = sorted(candidates.keys() - resolved.keys())
 
     def age(nid):
         event_id = records[nid].event_id.encode("utf-8", "surrogatepass")
@@ -614,14 +663,14 @@ def _resolve_v1(set conflicted, lookup, records, verify_signed):
 
     passes = ("m.room.power_levels", "m.room.join_rules", "m.room.member")
     for type in passes:
-        for key in sorted(key for key in candidates if key[0] == type):
+        for key in [key for key in disputed if key[0] == type]:
             oldest, *others = sorted(candidates[key], key=age)
             state[key] = resolved[key] = oldest
             for nid in others:
                 if not is_allowed(nid):
                     break
                 state[key] = resolved[key] = nid
-    for key in sorted(key for key in candidates if key[0] not in passes):
+    for key in [key for key in disputed if key[0] not in passes]:
         newest_first = sorted(candidates[key], key=age, reverse=True)
         state[key] = resolved[key] = next(filter(is_allowed, newest_first), min(newest_first, key=age))
-    return resolved
+    return sorted(resolved.values())

@@ -2,7 +2,7 @@
 
     conflicted = candidates of every key on which the states differ   (state_tree.conflicted)
     extra      = auth difference, since v12 with the conflicted subgraph      (auth_graph)
-    resolve(version, conflicted, extra, lookup, records) -> what to set over the unconflicted state
+    resolve(version, conflicted, extra, lookup, records) -> events to set over the unconflicted state
 
 The cost follows the conflict, never the size of the room: of the unconflicted state only those keys
 are looked up that the auth rules need, all at once. Spec: rooms/v1 "State resolution" (v1), rooms/v2 (v2,
@@ -51,14 +51,14 @@ def resolve(
     lookup: Lookup,
     records: Mapping[int, AuthRecord],
     verify_signed: VerifySigned | None = None,
-) -> dict[Key, int]:
-    """What the resolved state has besides the unconflicted state: {(type, state_key): event_nid}.
+) -> list[int]:
+    """The event_nids that the resolved state has besides the unconflicted state, ascending.
 
     conflicted: the conflicted state set, every candidate of every conflicted key. A conflicted key that
-        is not in the answer has no event in the resolved state.
+        none of the answer is of has no event in the resolved state.
     extra: the rest of the full conflicted set (auth difference; since v12 also the conflicted subgraph).
-        Not used by v1. Keys that only they bring are in the answer too, unless the unconflicted state
-        has them (step 5).
+        Not used by v1. Events of keys that only they bring are in the answer too, unless the
+        unconflicted state has the key (step 5).
     records: of all of these, of their auth events, of what `lookup` names, and of older power levels
         as far back as the mainline ordering has to look; Missing says which are not there. Only the
         last step, down the chain of power levels, may take several rounds.
@@ -67,7 +67,7 @@ def resolve(
     """
     conflicted, extra = set(conflicted), set(extra)
     if not conflicted:
-        return {}
+        return []
     if version == 1:
         return _resolve_v1(conflicted, lookup, records, verify_signed)
     full = conflicted | extra
@@ -86,7 +86,7 @@ def resolve(
     state = events.iterate(events.sort_by_power(power_events, unconflicted.get(_CREATE)), state)
     rest = events.sort_by_mainline(full - power_events, state.get(_POWER))
     state = events.iterate(rest, state)
-    return {key: nid for key, nid in state.items() if key not in unconflicted}
+    return sorted(nid for key, nid in state.items() if key not in unconflicted)
 
 
 def _need(records: Mapping[int, AuthRecord], nids: Iterable[int]) -> None:
@@ -227,7 +227,7 @@ def _resolve_v1(
     lookup: Lookup,
     records: Mapping[int, AuthRecord],
     verify_signed: VerifySigned | None,
-) -> dict[Key, int]:
+) -> list[int]:
     """Spec: rooms/v1 "State resolution": power levels, join rules, members, then everything else."""
     _need(records, conflicted)
     candidates: dict[Key, list[int]] = {}
@@ -239,6 +239,10 @@ def _resolve_v1(
         wanted.update(list_needed_keys(1, record))
     state = _look_up(lookup, wanted - candidates.keys())
     _need(records, state.values())
+    # In v1 a key is in conflict only where states have different events, not where some have none.
+    resolved = {key: nids[0] for key, nids in candidates.items() if len(nids) == 1}
+    state.update(resolved)
+    disputed = sorted(candidates.keys() - resolved.keys())
 
     def age(nid: int) -> tuple[int, int]:
         digest = sha1(records[nid].event_id.encode("utf-8", "surrogatepass")).digest()
@@ -248,18 +252,17 @@ def _resolve_v1(
         seen = {key: records[state[key]] for key in list_needed_keys(1, records[nid]) if key in state}
         return check_auth_state(1, records[nid], seen, verify_signed) is None
 
-    resolved: dict[Key, int] = {}
     passes = ("m.room.power_levels", "m.room.join_rules", "m.room.member")
     for type in passes:
-        for key in sorted(key for key in candidates if key[0] == type):
+        for key in [key for key in disputed if key[0] == type]:
             oldest, *others = sorted(candidates[key], key=age)
             state[key] = resolved[key] = oldest
             for nid in others:
                 if not is_allowed(nid):
                     break
                 state[key] = resolved[key] = nid
-    for key in sorted(key for key in candidates if key[0] not in passes):
+    for key in [key for key in disputed if key[0] not in passes]:
         newest_first = sorted(candidates[key], key=age, reverse=True)
         # The spec does not say what happens where none is allowed: the oldest stays, as it always has.
         state[key] = resolved[key] = next(filter(is_allowed, newest_first), newest_first[-1])
-    return resolved
+    return sorted(resolved.values())

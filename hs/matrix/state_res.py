@@ -33,6 +33,9 @@ from hs.matrix.room_versions import StateResolution as Algorithm
 __all__ = ["MissingKeys", "Resolved", "StateResolution", "resolve_states"]
 
 
+_USUAL_KEYS = (("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.join_rules", ""))
+
+
 class MissingKeys(Exception):
     """The numbers of these state keys are not known here: `keys`, each once."""
 
@@ -66,6 +69,7 @@ class StateResolution:
         self._conflicted: dict[int, int] = {}
         self._conflicted_ixs: frozenset[int] = frozenset()
         self._extra: list[int] | None = None
+        self._rounds = 0
 
     def add_records(self, records: Mapping[int, AuthRecord]) -> None:
         """Take in auth records by number."""
@@ -83,23 +87,42 @@ class StateResolution:
             self._conflicted_ixs = frozenset(ix for ix, _ in self._rows)
         if not self._rows:
             return Resolved([], {})
+        # Hardly a dispute without them: asking here spares a second run of the larger steps.
+        self._check_keys(_USUAL_KEYS)
         if self._extra is None:
             self._extra = self._list_extra(self._rows)
-        answer = state_res.resolve(
-            self._version.number,
-            self._conflicted,
-            self._extra,
-            self._find_unconflicted,
-            self._records,
-            verify_third_party_signed,
-        )
+        try:
+            answer = state_res.resolve(
+                self._version.number,
+                self._conflicted,
+                self._extra,
+                self._find_unconflicted,
+                self._records,
+                verify_third_party_signed,
+            )
+        except state_res.Missing as missing:
+            raise state_res.Missing(self._foresee(missing.ids)) from None
         return self._place(self._rows, answer)
+
+    def _foresee(self, nids: list[int]) -> set[int]:
+        """These records and what will be asked for next, so that a resolution takes few rounds.
+
+        Auth events of events come in one go; after three rounds it must be the mainline that goes far back,
+        and then all that is left of it is asked for.
+        """
+        self._rounds += 1
+        known = [nid for nid in nids if nid in self._graph]
+        if self._rounds > 3:
+            ahead = set(self._graph.auth_chain(known))
+        else:
+            ahead = {auth for nid in known for auth in self._graph.list_auth(nid)}
+        return (ahead - self._records.keys()).union(nids)
 
     def _list_extra(self, rows: list[tuple[int, tuple[int, ...]]]) -> list[int]:
         """The full conflicted set without the conflicted state set."""
         if self._version.state_resolution is Algorithm.V1:
             return []
-        own = [{nids[i] for _, nids in rows if nids[i]} for i in range(len(self._roots))]
+        own = [[nids[i] for _, nids in rows if nids[i]] for i in range(len(self._roots))]
         extra = set(self._graph.difference(own, self._find_common))
         if self._version.state_resolution is Algorithm.V2_1:
             extra.update(self._graph.conflicted_subgraph(self._conflicted))
@@ -115,22 +138,31 @@ class StateResolution:
 
     def _find_unconflicted(self, keys: list[StateKey]) -> list[int]:
         """The event that all states have at each key, 0 where they have none or differ."""
-        missing = [key for key in keys if key not in self._key_ixs]
-        if missing:
-            raise MissingKeys(missing)
+        self._check_keys(keys)
         ixs = [self._key_ixs[key] for key in keys]
         wanted = [ix for ix in ixs if ix is not None and ix not in self._conflicted_ixs]
         found = dict(zip(wanted, state_tree.get_many(self._roots[0], wanted), strict=True))
         return [found.get(ix, 0) if ix is not None else 0 for ix in ixs]
 
-    def _place(self, rows: list[tuple[int, tuple[int, ...]]], answer: dict[StateKey, int]) -> Resolved:
+    def _check_keys(self, keys: Iterable[StateKey]) -> None:
+        missing = [key for key in keys if key not in self._key_ixs]
+        if missing:
+            raise MissingKeys(missing)
+
+    def _place(self, rows: list[tuple[int, tuple[int, ...]]], answer: list[int]) -> Resolved:
         changes = {ix: 0 for ix, _ in rows}
-        new_keys = {}
-        for key, nid in answer.items():
+        others = []
+        for nid in answer:
             ix = self._conflicted.get(nid)
             if ix is None:
-                # Brought by the auth difference alone.
-                ix = self._key_ixs[key]
+                others.append(nid)  # brought by the auth difference, so no candidate tells its number
+            else:
+                changes[ix] = nid
+        new_keys = {}
+        ixs = {_key(self._records[nid]): ix for nid, ix in self._conflicted.items()} if others else {}
+        for nid in others:
+            key = _key(self._records[nid])
+            ix = ixs[key] if key in ixs else self._key_ixs[key]
             if ix is None:
                 new_keys[key] = nid
             else:
