@@ -442,9 +442,10 @@ def _processes_of(cluster: Path) -> list[int]:
 
 
 def _is_taken_by_another(pid: int) -> bool:
-    """Whether the process number is in use, but by no PostgreSQL: reused, or dead and not waited for."""
+    """Whether the process number is in use, but by no PostgreSQL at work: reused, ending, or not waited for."""
     try:
-        status = (_PROC / str(pid) / "status").read_text()
+        # Memory, and the command line with it, is the first thing that a dying process gives back.
+        is_dead = not (_PROC / str(pid) / "cmdline").read_bytes()
+        return is_dead or (_PROC / str(pid) / "comm").read_text() != "postgres\n"
     except OSError:
         return False
-    return "\nState:\tZ" in status or not status.startswith("Name:\tpostgres\n")
