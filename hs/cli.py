@@ -1,6 +1,7 @@
 """The `hs` command."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import click
 import msgspec
 
 from hs.config import Config, ConfigError, default_config, example_config, load_config
+from hs.logs import set_up_logging
 from hs.matrix.errors import MatrixError
 from hs.startup import Progress
 from hs.storage.database import Database, StorageError
@@ -21,6 +23,10 @@ from hs.storage.migrate import migrate
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_CONFIG = Path("hs.toml")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -62,10 +68,9 @@ _config_option = click.option(
 
 
 def _read_config(path: Path | None) -> Config:
-    found = path or Path("hs.toml")
-    if path is None and not found.exists():
+    if path is None and not _DEFAULT_CONFIG.exists():
         return default_config(Path.cwd())
-    return load_config(found)
+    return load_config(path or _DEFAULT_CONFIG)
 
 
 @contextmanager
@@ -120,6 +125,14 @@ def serve(config_path: Path | None) -> None:
     config = _read_config(config_path)
     from hs.server import run  # the other commands need not wait for all of it to load
 
+    set_up_logging(config.log)
+    if config_path is None and not _DEFAULT_CONFIG.exists():
+        logger.warning(
+            "no configuration: this is %r, and whoever reaches %s:%d may register; see hs config example",
+            config.server_name,
+            config.listeners[0].bind,
+            config.listeners[0].port,
+        )
     run(config)
 
 
@@ -138,7 +151,7 @@ def check(config_path: Path | None) -> None:
     Example:
         hs config check --config /etc/hs/hs.toml
     """
-    found = config_path or Path("hs.toml")
+    found = config_path or _DEFAULT_CONFIG
     loaded = load_config(found)
     where = (
         "an external PostgreSQL" if loaded.database.url else f"the embedded PostgreSQL in {loaded.data_dir}"

@@ -30,7 +30,7 @@ FLOORS = {
 }
 
 # These put the house together and may know every floor.
-ROOTS = {"__main__", "cli", "config", "config_schema", "engine", "server", "startup"}
+ROOTS = {"__main__", "cli", "config", "config_schema", "engine", "logs", "server", "startup"}
 
 MAX_COLLABORATORS = 7
 MAX_LINES = 500
