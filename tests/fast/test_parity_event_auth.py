@@ -12,22 +12,8 @@ import hs._fast.event_auth_ref as twin
 from hs._fast.auth_payload import LEVELS
 
 FIELDS = [
-    "nid",
-    "event_id",
-    "type",
-    "state_key",
-    "sender",
-    "room_id",
-    "origin_server_ts",
-    "depth",
-    "auth_nids",
-    "rejected",
-    "has_prev_events",
-    "prev_mark",
-    "redacts",
-    "membership",
-    "authoriser",
-    "payload",
+    *("nid", "event_id", "type", "state_key", "sender", "room_id", "origin_server_ts", "depth", "auth_nids"),
+    *("rejected", "has_prev_events", "prev_mark", "redacts", "membership", "authoriser", "payload"),
 ]
 
 USERS = ["@a:x", "@b:y", "@c:x:80", "@d:[::1]"]
@@ -270,6 +256,56 @@ def test_judgements_of_power_levels(
         joined.append({**member, "content": {"membership": "join"}, "rejected": False})
     _agree(version, event, joined, None)
     _agree(version, {**event, "content": content}, joined, None)
+
+
+MEMBERSHIPS = st.sampled_from(["join", "join", "invite", "leave", "ban", "knock"])
+
+
+@st.composite
+def orderly_rooms(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A state in which everything is as it should be, and where anybody may be anything."""
+    sane = draw(events("m.room.create", tidy=True)) | {"rejected": False, "sender": USERS[0]}
+    create = {**sane, "content": {"creator": USERS[0]}}
+    rules = ["public", "invite", "knock", "restricted", "knock_restricted", "private"]
+    state = [create]
+    if draw(st.booleans()):
+        levels = draw(power_levels(sane_levels))
+        if "users" in levels:
+            levels["users"].pop(USERS[0], None)
+        state.append({**sane, "type": "m.room.power_levels", "event_id": "$p", "content": levels})
+    if draw(st.sampled_from([True, True, False])):
+        content = {"join_rule": draw(st.sampled_from(rules))}
+        state.append({**sane, "type": "m.room.join_rules", "event_id": "$j", "content": content})
+    if draw(st.booleans()):
+        invite = {**sane, "type": "m.room.third_party_invite", "state_key": "t1", "event_id": "$t"}
+        state.append({**invite, "content": {"public_key": "k"}})
+    for user in USERS:
+        if draw(st.sampled_from([True, True, True, False])):
+            content = {"membership": draw(MEMBERSHIPS)}
+            member = {**sane, "type": "m.room.member", "state_key": user, "sender": user, "content": content}
+            state.append({**member, "event_id": f"$m{user}"})
+    return state
+
+
+@st.composite
+def orderly_members(draw: st.DrawFn) -> dict[str, Any]:
+    sender = draw(users)
+    content = {"membership": draw(MEMBERSHIPS)}
+    if draw(st.sampled_from([False, False, True])):
+        content["join_authorised_via_users_server"] = draw(users)
+    if draw(st.sampled_from([False, False, True])):
+        content["third_party_invite"] = {"signed": draw(signed)}
+    state_key = draw(st.sampled_from([sender, *USERS]))
+    event = draw(events("m.room.topic", tidy=True))
+    return {**event, "type": "m.room.member", "sender": sender, "state_key": state_key, "content": content}
+
+
+@settings(max_examples=800)
+@given(versions, orderly_members(), orderly_rooms(), st.sampled_from([None, accepts_everything]))
+def test_judgements_of_members(
+    version: int, event: dict[str, Any], state: list[dict[str, Any]], verify: Any
+) -> None:
+    _agree(version, event, state, verify)
 
 
 @given(versions, st.sampled_from(USERS), events("m.room.create"), st.none() | events("m.room.power_levels"))
