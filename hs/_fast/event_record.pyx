@@ -1,8 +1,8 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3
 """The record of the event cache; see event_record_ref.py for the contract.
 
 Size: writer, reader and the splice into client JSON are one file so that the C compiler inlines the byte
-work across them; a third of it is one property per field.
+work across them.
 """
 
 cimport cython
