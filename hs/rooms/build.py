@@ -173,7 +173,8 @@ class EventBuilder:
         proto["event_id"] = self._new_event_id()
         room = stage.head.room
         event_ids = [*proto["prev_events"], *proto["auth_events"]]
-        pdus = {p.event.event_id: p.event.pdu_json for p in stage.placed if p.event.event_id in event_ids}
+        staged = [placed.event for id in event_ids if (placed := stage.find_staged_id(id)) is not None]
+        pdus = {event.event_id: event.pdu_json for event in staged}
         nids = await self._events.find_nids(room.room_nid, [id for id in event_ids if id not in pdus])
         stored = await self._events.get_pdu_json(list(nids.values()))
         pdus |= {event_id: stored[nid] for event_id, nid in nids.items()}
@@ -194,7 +195,7 @@ class EventBuilder:
         return [records[key] for key in keys if key in records], records.get(_CREATE)
 
     async def _records(self, stage: Stage, nids: Sequence[int]) -> list[AuthRecord]:
-        staged = {placed.event_nid: placed.auth for placed in stage.placed}
+        staged = {nid: placed.auth for nid in nids if (placed := stage.find_staged(nid)) is not None}
         stored = await self._auth_records.get_many(
             stage.head.room.room_nid, [nid for nid in nids if nid not in staged]
         )

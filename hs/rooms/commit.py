@@ -93,9 +93,13 @@ class Committer:
         return Committed(
             stage.head.room,
             RoomPosition(INSTANCE, ids.last),
+            stage.head.root.id,
             records,
             tuple(StateChange(d.type, d.state_key, d.replaced_nid, d.event_nid) for d in deltas),
-            tuple(MembershipChange(m.user_id, m.membership, m.event_nid, m.stream_ordering) for m in members),
+            tuple(
+                MembershipChange(m.user_id, m.membership, m.event_nid, m.stream_ordering, m.sender)
+                for m in members
+            ),
             redacted,
         )
 

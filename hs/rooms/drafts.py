@@ -72,6 +72,7 @@ class MembershipChange:
     membership: str
     event_nid: int
     stream_ordering: int
+    sender: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Committed:
 
     room: RoomInfo
     position: RoomPosition
+    # Root of the room's current state after the commit.
+    state_id: int
     records: tuple[EventRecord, ...]
     state_changes: tuple[StateChange, ...] = ()
     membership_changes: tuple[MembershipChange, ...] = ()

@@ -7,7 +7,6 @@ so taking a failed job's events back is cutting lists to their former length.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hs._fast import state_tree
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import Node
 from hs.matrix.event import Event
@@ -55,6 +54,8 @@ class Stage:
         # Requests that were carried out before this batch, by (user, device, key).
         self._done = done
         self._staged: dict[TransactionKey, PlacedEvent] = {}
+        self._by_nid: dict[int, PlacedEvent] = {}
+        self._by_id: dict[str, PlacedEvent] = {}
 
     def find_done(self, key: TransactionKey) -> SentEvent | PlacedEvent | None:
         """What the same request led to earlier, in this batch or before."""
@@ -62,11 +63,11 @@ class Stage:
 
     def find_staged(self, event_nid: int) -> PlacedEvent | None:
         """The batch's own event with this number."""
-        return next((placed for placed in self.placed if placed.event_nid == event_nid), None)
+        return self._by_nid.get(event_nid)
 
     def find_staged_id(self, event_id: str) -> PlacedEvent | None:
         """The batch's own event with this id."""
-        return next((placed for placed in self.placed if placed.event.event_id == event_id), None)
+        return self._by_id.get(event_id)
 
     def number_key(self, key: tuple[str, str]) -> int:
         """The number of a (type, state_key) that the database has none for."""
@@ -78,6 +79,8 @@ class Stage:
     def place(self, placed: PlacedEvent, extremities: Sequence[Extremity]) -> None:
         """Add an event that was judged; `extremities` are the room's with it in."""
         self.placed.append(placed)
+        self._by_nid[placed.event_nid] = placed
+        self._by_id[placed.event.event_id] = placed
         self.head = replace(self.head, extremities=tuple(extremities), root=placed.room_root)
         if placed.transaction is not None:
             sender = placed.event.sender
@@ -91,13 +94,11 @@ class Stage:
     def take_back(self, mark: Mark) -> None:
         """Forget all that was added since the mark."""
         self.head = mark.head
+        for placed in self.placed[mark.placed :]:
+            del self._by_nid[placed.event_nid], self._by_id[placed.event.event_id]
         del self.placed[mark.placed :]
         # Dicts keep insertion order: what was added last goes first.
         while len(self.new_keys) > mark.keys:
             self.new_keys.popitem()
         while len(self._staged) > mark.transactions:
             self._staged.popitem()
-
-    def changed_keys(self, placed: PlacedEvent, before: Node) -> list[tuple[int, int, int]]:
-        """(key_ix, old nid, new nid) of the current state's change from `before` to the event's."""
-        return state_tree.diff(before, placed.room_root)

@@ -68,6 +68,20 @@ class RoomStates:
         """The event_nids of the whole state, in order of key numbers."""
         return [nid for _, nid in await self.walk(room_nid, state_tree.items, root)]
 
+    async def list_without_members(self, room_nid: int, root: Node) -> dict[int, int]:
+        """{key_ix: event_nid} of a state near the current one, with few or no m.room.member entries.
+
+        Costs the rest of the state and the difference to the current one. The member entries that are in
+        that difference are left in: their types are not known here.
+        """
+        state_id, found = await self._store.list_current_without_members(room_nid)
+        for ix, _, nid in await self.diff(room_nid, self.root(state_id), root):
+            if nid:
+                found[ix] = nid
+            else:
+                found.pop(ix, None)
+        return found
+
     async def diff(self, room_nid: int, old: Node, new: Node) -> list[tuple[int, int, int]]:
         """(key_ix, old nid or 0, new nid or 0) of each key that differs; costs what differs."""
         return await self.walk(room_nid, state_tree.diff, old, new)
