@@ -1,0 +1,78 @@
+"""GET /sync.
+
+Spec: client-server-api "Syncing".
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+from cachetools import LRUCache
+
+from hs.http.endpoint import Auth, Caller, RawJson, endpoint
+from hs.matrix.filters import NO_FILTER, Filter, SyncFilter, compile_filter, parse_filter
+from hs.matrix.tokens import StreamToken
+from hs.sync.client_events import Viewer
+from hs.sync.sync_v2 import SyncRequest, SyncV2
+
+# A client that waits longer learns nothing more; proxies give up on connections that are silent.
+MAX_TIMEOUT_MS = 300_000
+_CACHED_FILTERS = 10_000
+
+
+class SyncQuery(msgspec.Struct):
+    """The query of GET /sync."""
+
+    filter: str | None = None
+    since: str | None = None
+    full_state: bool = False
+    set_presence: Literal["online", "offline", "unavailable"] = "online"
+    timeout: int = 0
+    use_state_after: bool = False
+
+
+class FilterSource(Protocol):
+    """Filters that users have uploaded."""
+
+    async def get_filter(self, user_id: str, filter_id: str) -> Filter:
+        """The filter; NotFound or InvalidParam where there is none of that id."""
+
+
+class SyncApi:
+    """Answers syncs."""
+
+    def __init__(self, sync: SyncV2, filters: FilterSource) -> None:
+        self._sync = sync
+        self._filters = filters
+        # Uploaded and inline filters alike: users who filter alike share the compiled filter.
+        self._compiled: LRUCache[Filter, SyncFilter] = LRUCache(_CACHED_FILTERS)
+
+    @endpoint(
+        "GET",
+        "/_matrix/client/v3/sync",
+        "/_matrix/client/r0/sync",
+        auth=Auth.USER,
+        limit="sync",
+    )
+    async def get_sync(self, caller: Caller, query: SyncQuery) -> RawJson:
+        """What the caller's device lacks since its token."""
+        request = SyncRequest(
+            Viewer(caller.user_id, caller.device_id),
+            await self._find_filter(caller.user_id, query.filter),
+            None if query.since is None else StreamToken.parse(query.since),
+            timeout_ms=min(max(query.timeout, 0), MAX_TIMEOUT_MS),
+            full_state=query.full_state,
+            state_after=query.use_state_after,
+        )
+        return RawJson(await self._sync.sync(request))
+
+    async def _find_filter(self, user_id: str, text: str | None) -> SyncFilter:
+        if text is None:
+            definition = NO_FILTER
+        elif text.startswith("{"):
+            definition = parse_filter(text)
+        else:
+            definition = await self._filters.get_filter(user_id, text)
+        compiled = self._compiled.get(definition)
+        if compiled is None:
+            compiled = self._compiled[definition] = compile_filter(definition)
+        return compiled

@@ -1,0 +1,100 @@
+"""Sockets: each listener serves the APIs that its configuration names, with or without TLS."""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from hs.http.app import App, Authenticator
+from hs.http.rate_limit import RateLimiter
+
+logger = logging.getLogger(__name__)
+
+# Long polls hold a connection; more than this many waiting to be accepted means the process is overloaded.
+_BACKLOG = 1024
+# After this, requests that still run at shutdown are cut; long polls never end by themselves.
+_SHUTDOWN_S = 5.0
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listener(Protocol):
+    """What is configured for one socket."""
+
+    @property
+    def bind(self) -> str:
+        """The address."""
+
+    @property
+    def port(self) -> int:
+        """The port; 0 takes a free one."""
+
+    @property
+    def apis(self) -> Sequence[str]:
+        """Names of the APIs to serve."""
+
+    @property
+    def tls_certificate(self) -> Path | None:
+        """PEM file of the certificate chain."""
+
+    @property
+    def tls_private_key(self) -> Path | None:
+        """PEM file of its key."""
+
+    @property
+    def x_forwarded(self) -> bool:
+        """Whether a proxy in front says where requests come from."""
+
+
+async def start_listener(
+    listener: Listener,
+    apis: Mapping[str, Sequence[object]],
+    authenticator: Authenticator,
+    limiter: RateLimiter,
+) -> web.ServerRunner:
+    """A listening socket; `cleanup()` of the runner closes it. OSError where the address cannot be used."""
+    served = [api for name in listener.apis for api in apis.get(name, ())]
+    app = App(served, authenticator, limiter, listener.x_forwarded)
+    handler: Handler = _with_metrics(app.handle) if "metrics" in listener.apis else app.handle
+    # `access_log=None`: request lines hold the tokens of clients that send them in the query.
+    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    site = web.TCPSite(
+        runner,
+        listener.bind,
+        listener.port,
+        ssl_context=_tls_context(listener),
+        backlog=_BACKLOG,
+        reuse_address=True,
+    )
+    try:
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    for address in runner.addresses:
+        logger.info("listening on %s:%s for %s", address[0], address[1], ", ".join(listener.apis))
+    return runner
+
+
+def _tls_context(listener: Listener) -> ssl.SSLContext | None:
+    if listener.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(listener.tls_certificate, listener.tls_private_key)
+    return context
+
+
+def _with_metrics(handle: Handler) -> Handler:
+    """Prometheus' text at /metrics, everything else as before."""
+
+    async def handle_metrics(request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.partition("?")[0] != "/metrics":
+            return await handle(request)
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return handle_metrics
