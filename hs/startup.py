@@ -8,6 +8,8 @@ What takes long shows on a terminal and otherwise goes to the log.
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import TextIO
 
 from hs.config import Config
 from hs.storage.embedded import EmbeddedPostgres
+from hs.storage.embedded_user import EmbeddedError
 from hs.storage.migrate import migrate
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ class Progress:
 def prepared_database(config: Config, progress: Progress | None = None) -> Iterator[str]:
     """The URL of the server's database, migrated; an embedded one stops when the block ends.
 
-    Call it outside an event loop, in the thread that lives as long as the server. Raises StorageError.
+    Call it outside an event loop, in the thread that lives as long as the server. Where the embedded
+    PostgreSQL ends by itself we get a SIGTERM, and an EmbeddedError at the end. Raises StorageError.
     """
     shown = progress or Progress()
     try:
@@ -71,6 +75,10 @@ def prepared_database(config: Config, progress: Progress | None = None) -> Itera
         with EmbeddedPostgres.start(config.data_dir, shown.say) as postgres:
             asyncio.run(migrate(postgres.url, progress=shown.step))
             shown.clear()
+            # Every request would fail from then on; whoever supervises us starts both again.
+            postgres.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
             yield postgres.url
+            if not postgres.is_running():
+                raise EmbeddedError(f"PostgreSQL ended by itself; see {config.data_dir}/postgres.log")
     finally:
         shown.clear()

@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import os
 import re
+import signal
+import threading
 from pathlib import Path
 
 import asyncpg
@@ -10,6 +13,7 @@ import pytest
 
 from hs.config import Config, DatabaseConfig
 from hs.startup import Progress, prepared_database
+from hs.storage.embedded_user import EmbeddedError
 from hs.storage.migrate import load_migrations
 
 
@@ -47,6 +51,23 @@ def test_the_first_start_shows_its_steps_and_takes_the_line_away(server_folder: 
     with prepared_database(config, Progress(again)):
         pass
     assert again.getvalue() == ""
+
+
+@pytest.mark.faults
+def test_a_database_that_dies_takes_the_server_down_and_says_so(server_folder: Path) -> None:
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    config = Config(server_name="example.org", data_dir=server_folder / "data")
+    try:
+        with (
+            pytest.raises(EmbeddedError, match=r"ended by itself; see .*postgres\.log"),
+            prepared_database(config),
+        ):
+            pid_file = server_folder / "data" / "postgres" / "postmaster.pid"
+            os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
+            assert told.wait(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_nothing_is_drawn_where_nobody_looks(

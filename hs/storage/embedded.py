@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ class EmbeddedPostgres:
         self._process = process
         self._socket_folder = socket_folder
         self._lock = lock
+        self._is_stopping = False
 
     @classmethod
     def start(
@@ -107,8 +109,22 @@ class EmbeddedPostgres:
         """Whether the server process is there."""
         return self._process.poll() is None
 
+    def watch(self, on_death: Callable[[], None]) -> None:
+        """Call `on_death`, in a thread of its own, if the server ends before `stop` is called."""
+
+        def wait() -> None:
+            try:
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass  # somebody has waited for it already
+            if not self._is_stopping:
+                on_death()
+
+        threading.Thread(target=wait, name="watch PostgreSQL", daemon=True).start()
+
     def stop(self) -> None:
         """End the server cleanly: open transactions are rolled back, everything committed is on disk."""
+        self._is_stopping = True
         for ask, timeout_s in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGQUIT, _QUIT_TIMEOUT_S)):
             if self._process.poll() is not None:
                 break
