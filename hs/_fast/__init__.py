@@ -65,12 +65,5 @@ def _load(name: str) -> ModuleType:
         ) from missing
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in __all__:
-        raise AttributeError(name)
-    return _load(name)
-
-
-if os.environ.get("HS_FAST") == "0":
-    for _name in __all__:
-        globals()[_name] = _load(_name)
+for _name in __all__:
+    globals()[_name] = _load(_name)

@@ -54,6 +54,8 @@ class HeadStore:
                 "ORDER BY e.event_nid",
                 room_nid,
             )
+        if room is None:
+            raise LookupError(f"room {room_nid} is not in the database")
         extremities = tuple(
             ExtremityRow(r["event_nid"], r["event_id"], r["depth"], r["state_id"]) for r in rows
         )
