@@ -92,12 +92,16 @@ class EventBuilder:
         self._auth_records = auth_records
         self._events = events
         self._numbers = numbers
+        self._last_create_ms = 0
 
     async def build_create(
         self, version: RoomVersion, room_id: str | None, draft: Draft
     ) -> tuple[RoomInfo, Event]:
         """A new room and its signed m.room.create event."""
         proto = self._proto(draft, _Context((), (), EMPTY), version)
+        # Since v12 the room id is this event's hash: two rooms made alike in one millisecond would be one.
+        self._last_create_ms = max(proto["origin_server_ts"], self._last_create_ms + 1)
+        proto["origin_server_ts"] = self._last_create_ms
         if room_id is not None:
             proto["room_id"] = room_id
         if version.has_reference_pairs:

@@ -78,27 +78,25 @@ class UserStore:
     async def set_password(self, user_id: str, password_hash: str | None) -> None:
         """Give the account another password; None lets nobody log in with one."""
         async with self._database.write() as writer:
-            await writer.execute("UPDATE users SET password_hash = $2 WHERE user_id = $1", user_id, password_hash)
+            await writer.execute(
+                "UPDATE users SET password_hash = $2 WHERE user_id = $1", user_id, password_hash
+            )
 
-    async def set_deactivated(self, user_id: str) -> None:
-        """Close the account: no password, no profile, no devices."""
+    async def set_deactivated(self, user_id: str) -> list[bytes]:
+        """Close the account: no password, no profile, no devices; the hashes of its tokens."""
         async with self._database.write() as writer:
             await writer.execute(
                 "UPDATE users SET is_deactivated = true, password_hash = NULL, display_name = NULL, "
                 "avatar_url = NULL WHERE user_id = $1",
                 user_id,
             )
-            await _delete_devices(writer, user_id, None)
+            return await _delete_devices(writer, user_id, None)
 
-    async def set_profile(self, user_id: str, display_name: str | None, avatar_url: str | None) -> None:
-        """Set both parts of the profile."""
+    async def set_profile_field(self, user_id: str, field: str, value: str | None) -> None:
+        """Set `displayname` or `avatar_url`; None takes it away."""
+        column = {"displayname": "display_name", "avatar_url": "avatar_url"}[field]
         async with self._database.write() as writer:
-            await writer.execute(
-                "UPDATE users SET display_name = $2, avatar_url = $3 WHERE user_id = $1",
-                user_id,
-                display_name,
-                avatar_url,
-            )
+            await writer.execute(f"UPDATE users SET {column} = $2 WHERE user_id = $1", user_id, value)
 
     async def find_token(self, token_hash: bytes) -> TokenRow | None:
         """Whom the token stands for, or None."""
@@ -112,10 +110,16 @@ class UserStore:
     async def insert_device_token(
         self, user_id: str, device_id: str, display_name: str | None, token_hash: bytes, now_ms: int
     ) -> list[bytes]:
-        """Log a device in; the hashes of its former tokens, which no longer count."""
+        """Log a device in; the hashes of its former tokens, which no longer count.
+
+        A device that is there already keeps its name. Tokens of deactivated accounts are checked where
+        they are used: a login that overtakes the deactivation gives nothing.
+        """
         async with self._database.write() as writer:
             await writer.execute(
-                "INSERT INTO devices (user_id, device_id, display_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                # The update changes nothing but locks: of two logins of one device only one token stays.
+                "INSERT INTO devices (user_id, device_id, display_name) VALUES ($1, $2, $3) "
+                "ON CONFLICT (user_id, device_id) DO UPDATE SET display_name = devices.display_name",
                 user_id,
                 device_id,
                 display_name,

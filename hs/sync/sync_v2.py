@@ -201,7 +201,7 @@ class JoinedRooms:
                 row.room_nid,
                 since,
                 row.stream_ordering,
-                is_new=since is None or await self._was_outside(request, row.room_nid, since),
+                is_new=since is None,
                 sees_all=False,
                 state_after=request.state_after,
             )

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from hs.engine import Engine
@@ -22,7 +23,7 @@ def message(sender: str = ALICE, body: str = "hello", txn_id: str | None = None)
 
 
 async def make_room(engine: Engine, **wishes: Any) -> RoomInfo:
-    return await engine.rooms.get(await engine.creator.create(ALICE, CreateRoom(**wishes)))
+    return await engine.rooms.get(await engine.creator.create(ALICE, msgspec.convert(wishes, CreateRoom)))
 
 
 async def state_content(
