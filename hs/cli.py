@@ -12,14 +12,18 @@ from typing import ParamSpec, TypeVar
 import click
 import msgspec
 
+from hs.accounts.passwords import Passwords
+from hs.accounts.registration import Registration
 from hs.config import Config, ConfigError, default_config, example_config, load_config
 from hs.logs import set_up_logging
 from hs.matrix.errors import MatrixError
+from hs.rooms.clock import SystemClock
 from hs.startup import Progress
 from hs.storage.database import Database, StorageError
 from hs.storage.embedded import open_embedded
 from hs.storage.inspect import RoomReport, inspect_room
 from hs.storage.migrate import migrate
+from hs.storage.users import UserStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -209,7 +213,16 @@ def create(name: str, admin: bool, password_stdin: bool, config_path: Path | Non
 
 
 async def _create_user(url: str, config: Config, name: str, password: str, admin: bool) -> str:
-    raise NotImplementedError
+    """The user id of the new account."""
+    await migrate(url)
+    database = await Database.connect(url, pool_size=1)
+    passwords = Passwords()
+    try:
+        registration = Registration(UserStore(database), passwords, config.server_name, SystemClock())
+        return await registration.register(name, password, admin)
+    finally:
+        passwords.close()
+        await database.close()
 
 
 @main.group()

@@ -30,7 +30,18 @@ FLOORS = {
 }
 
 # These put the house together and may know every floor.
-ROOTS = {"__main__", "cli", "config", "config_schema", "engine", "logs", "server", "startup"}
+ROOTS = {
+    "__main__",
+    "cli",
+    "config",
+    "config_schema",
+    "engine",
+    "logs",
+    "readers",
+    "server",
+    "signing_key",
+    "startup",
+}
 
 MAX_COLLABORATORS = 7
 MAX_LINES = 500

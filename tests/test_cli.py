@@ -1,5 +1,6 @@
 """The command line as an operator meets it: output, exit codes, one-line errors."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -172,6 +173,56 @@ def test_an_unknown_room_is_code_1(room_config: str) -> None:
     result = _hs("room", "inspect", "!none:example.org", "--config", room_config)
     assert result.exit_code == EXIT_FAILED
     assert result.stderr == "hs: no room !none:example.org here\n"
+
+
+async def _fetchrow(url: str, query: str) -> asyncpg.Record | None:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchrow(query)
+    finally:
+        await connection.close()
+
+
+def test_user_create_makes_an_account_that_is_taken_afterwards(
+    tmp_path: Path, empty_database_url: str
+) -> None:
+    text = f'server_name = "example.org"\n[database]\nurl = "{empty_database_url}"\n'
+    arguments = ["user", "create", "ops", "--admin", "--password-stdin", "--config", _config(tmp_path, text)]
+    result = _hs(*arguments, stdin="correct horse\n")
+    assert (result.exit_code, result.output) == (0, "@ops:example.org\n")
+    row = asyncio.run(_fetchrow(empty_database_url, "SELECT user_id, password_hash, is_admin FROM users"))
+    assert row is not None
+    assert row["is_admin"]
+    assert "correct horse" not in row["password_hash"]
+
+    again = _hs(*arguments, stdin="correct horse\n")
+    assert again.exit_code == EXIT_FAILED
+    assert again.stderr == "hs: this user name is taken\n"
+
+
+def test_user_create_asks_for_the_password_twice(tmp_path: Path, database_url: str) -> None:
+    text = f'server_name = "example.org"\n[database]\nurl = "{database_url}"\n'
+    path = _config(tmp_path, text)
+    result = _hs("user", "create", "alice", "--config", path, stdin="one\none\n")
+    assert result.output.endswith("@alice:example.org\n")
+    assert "one" not in result.output
+    row = asyncio.run(_fetchrow(database_url, "SELECT is_admin FROM users"))
+    assert row is not None
+    assert not row["is_admin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stdin"), [("Not A Name", "secret\n"), ("alice", "\n"), ("alice", ""), ("x" * 300, "secret\n")]
+)
+def test_a_bad_name_or_an_empty_password_makes_no_account(
+    tmp_path: Path, database_url: str, name: str, stdin: str
+) -> None:
+    path = _config(tmp_path, f'server_name = "example.org"\n[database]\nurl = "{database_url}"\n')
+    result = _hs("user", "create", name, "--password-stdin", "--config", path, stdin=stdin)
+    assert result.exit_code == EXIT_FAILED
+    assert result.stderr.startswith("hs: ")
+    assert result.stderr.count("\n") == 1
+    assert asyncio.run(_fetchrow(database_url, "SELECT FROM users")) is None
 
 
 def test_commands_work_beside_a_running_server_and_without_one(server_folder: Path) -> None:
