@@ -17,6 +17,9 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from hs.accounts.callers import Caller as Caller
+from hs.accounts.callers import ClientInfo as ClientInfo
+
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
 
@@ -29,27 +32,8 @@ class Auth(Enum):
     NONE = "anybody"
     OPTIONAL_USER = "anybody; a token, if there is one, must be valid"
     USER = "users with an access token"
+    LOCKED_USER = "users with an access token, even while their account is locked"
     ADMIN = "server administrators"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The user behind a request and the device whose token it carries."""
-
-    user_id: str
-    device_id: str
-    is_admin: bool = False
-    is_appservice: bool = False
-    token_hash: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientInfo:
-    """Where a request comes from, and where it was sent to."""
-
-    address: str
-    user_agent: str
-    base_url: str
 
 
 class Empty(msgspec.Struct, frozen=True):

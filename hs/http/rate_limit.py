@@ -13,18 +13,11 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from hs.accounts.overrides import Limit as Limit
 from hs.matrix.errors import LimitExceeded
 
 # (bucket, user or address) pairs remembered; who falls out starts with a full bucket.
 _REMEMBERED = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """`burst` at once, then `per_second`."""
-
-    per_second: float
-    burst: int
 
 
 class Overrides(Protocol):

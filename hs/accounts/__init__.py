@@ -1,0 +1,22 @@
+"""People of this server: who they are, how they prove it, and what they keep here.
+
+    callers        who is behind a request, as every endpoint sees them
+    passwords      argon2id, off the event loop
+    management     another password, the end of an account
+    tokens         access tokens: issued, checked, revoked; when devices were last seen
+    registration   new accounts
+    login          passwords against accounts, devices into sessions
+    ui_auth        proving again who you are before something dangerous
+    profiles       display names and avatars, of local users
+    account_data   what clients store with us, and how others hear of changes
+    push_rules     the rules a user has, changed one at a time
+    overrides      limits of single users
+
+Rules:
+- No endpoint is known here: what clients send arrives checked for shape, not for sense.
+- A password never stays anywhere, a token only as its hash, and neither reaches a log.
+- A failed login says the same, and takes as long, whether or not the user exists.
+
+Answers to: client-server-api "Client Authentication", "User-Interactive Authentication API", "Login",
+"Account registration and management", "Profiles", modules "Client Config" and "Push Notifications".
+"""

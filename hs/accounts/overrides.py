@@ -1,0 +1,43 @@
+"""Limits of single users instead of the configured ones, as an administrator has set them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from hs.storage.users import UserStore
+
+# An administrator who changes a limit waits this long, and each active user costs one query in it.
+_TTL_S = 10.0
+_CACHED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`burst` at once, then `per_second`."""
+
+    per_second: float
+    burst: int
+
+
+class RateLimitOverrides:
+    """Finds the limits of single users."""
+
+    def __init__(self, users: UserStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._users = users
+        self._cache: TTLCache[str, tuple[Limit | None]] = TTLCache(_CACHED, _TTL_S, clock)
+
+    async def find_override(self, user_id: str) -> Limit | None:
+        """The user's own limit, None where there is none; `per_second` 0 means unlimited."""
+        cached = self._cache.get(user_id)
+        if cached is None:
+            found = await self._users.find_override(user_id)
+            # A burst below one would refuse everything for good.
+            cached = (None if found is None else Limit(found[0], max(found[1], 1)),)
+            self._cache[user_id] = cached
+        return cached[0]
+
+    def forget_user(self, user_id: str) -> None:
+        """Read the user's limit again at the next request."""
+        self._cache.pop(user_id, None)

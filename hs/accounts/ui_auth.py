@@ -1,0 +1,137 @@
+"""Proving again who you are before something dangerous: sessions of stages.
+
+Spec: client-server-api "User-Interactive Authentication API". A request without proof is answered with 401,
+the flows to choose from and a session; the client repeats it with `auth`, one stage after the other.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from cachetools import TTLCache
+
+from hs.accounts.login import Login
+from hs.matrix.errors import BadJson, Forbidden, MatrixError, Unknown, UserDeactivated
+
+DUMMY = "m.login.dummy"
+PASSWORD = "m.login.password"
+
+# Anybody can open sessions of registration: the oldest make room for new ones.
+_MAX_SESSIONS = 10_000
+# Longer than it takes to find a password, shorter than a forgotten dialog stays open.
+_LIFETIME_S = 15 * 60.0
+
+
+class Identifier(msgspec.Struct, frozen=True):
+    """Who somebody says to be. Spec: "Identifier types"."""
+
+    type: str = ""
+    user: str | None = None
+
+
+class AuthData(msgspec.Struct, frozen=True):
+    """`auth` of a request: one completed stage, or only the session to ask how far it has come."""
+
+    type: str | None = None
+    session: str | None = None
+    identifier: Identifier | None = None
+    user: str | None = None
+    password: str | None = None
+
+
+class AuthenticationNeeded(MatrixError):
+    """401 with the flows, the session and what is done of it; with an errcode after a failed stage only."""
+
+    status = 401
+
+    def __init__(self, fields: dict[str, Any], failure: MatrixError | None) -> None:
+        super().__init__("more authentication is needed")
+        self._fields = fields
+        self._failure = failure
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body: flows, params, session, completed; errcode and error of the failure."""
+        return self._fields if self._failure is None else self._fields | self._failure.to_dict()
+
+
+@dataclass(slots=True)
+class _Session:
+    operation: str
+    user_id: str | None
+    completed: list[str] = field(default_factory=list)
+
+
+class InteractiveAuth:
+    """Judges the `auth` of requests and remembers the stages that are done."""
+
+    def __init__(self, login: Login, clock: Callable[[], float] = time.monotonic) -> None:
+        self._login = login
+        self._sessions: TTLCache[str, _Session] = TTLCache(_MAX_SESSIONS, _LIFETIME_S, clock)
+
+    async def check_password(self, operation: str, user_id: str, auth: AuthData | None) -> None:
+        """Return if the user has given the account's password; AuthenticationNeeded if not."""
+        await self._check(operation, user_id, (PASSWORD,), auth)
+
+    async def check_dummy(self, operation: str, auth: AuthData | None) -> None:
+        """Return if the client has acknowledged that nothing is asked for; AuthenticationNeeded if not."""
+        await self._check(operation, None, (DUMMY,), auth)
+
+    async def _check(
+        self, operation: str, user_id: str | None, flow: Sequence[str], auth: AuthData | None
+    ) -> None:
+        session_id, session = self._open(operation, user_id, auth)
+        failure: MatrixError | None = None
+        if auth is not None and auth.type is not None:
+            failure = await self._try_stage(session, flow, auth.type, auth)
+        if failure is None and all(stage in session.completed for stage in flow):
+            # A session is good for one request.
+            self._sessions.pop(session_id, None)
+            return
+        body: dict[str, Any] = {"flows": [{"stages": list(flow)}], "params": {}, "session": session_id}
+        if session.completed:
+            body["completed"] = session.completed
+        raise AuthenticationNeeded(body, failure)
+
+    def _open(self, operation: str, user_id: str | None, auth: AuthData | None) -> tuple[str, _Session]:
+        if auth is None or auth.session is None:
+            session_id, session = secrets.token_urlsafe(18), _Session(operation, user_id)
+            self._sessions[session_id] = session
+            return session_id, session
+        found = self._sessions.get(auth.session)
+        # What was proven for one thing must not be spent on another.
+        if found is None or (found.operation, found.user_id) != (operation, user_id):
+            raise Unknown("unknown or expired authentication session")
+        return auth.session, found
+
+    async def _try_stage(
+        self, session: _Session, flow: Sequence[str], stage: str, auth: AuthData
+    ) -> MatrixError | None:
+        if stage not in flow:
+            return Unknown("this kind of authentication is not offered here")
+        if stage == PASSWORD:
+            try:
+                await self._prove_password(session, auth)
+            except (Forbidden, UserDeactivated) as error:
+                return error
+        if stage not in session.completed:
+            session.completed.append(stage)
+        return None
+
+    async def _prove_password(self, session: _Session, auth: AuthData) -> None:
+        user = user_of(auth.identifier, auth.user) or session.user_id
+        if user is None or auth.password is None:
+            raise BadJson("m.login.password needs an identifier and a password")
+        if await self._login.check_password(user, auth.password) != session.user_id:
+            raise Forbidden("this is somebody else's password")
+
+
+def user_of(identifier: Identifier | None, deprecated_user: str | None) -> str | None:
+    """The user id or localpart that was given, None where there is none; Unknown for other identifiers."""
+    if identifier is None:
+        return deprecated_user
+    if identifier.type != "m.id.user":
+        raise Unknown("only m.id.user identifies users here")
+    return identifier.user

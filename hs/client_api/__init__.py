@@ -1,0 +1,18 @@
+"""The client-server API: one module for each section of the specification, one class of endpoints in each.
+
+    versions, capabilities, small_answers   what this server is and has
+    login, registration, account, devices   accounts and sessions
+    profile, account_data, filters, push_rules   what users keep here
+    rooms, membership, send, directory      rooms: made, entered, filled, found
+    sync                                    what is new
+
+    paths, room_params, text                what several of them check in the same way
+
+Rules:
+- An endpoint checks what the types of its parameters cannot say, calls one service below, and shapes the
+  answer. It decides nothing that another endpoint would have to decide again.
+- Structs of bodies ignore keys they do not know: clients are newer or older than we are.
+- `r0` is served wherever `v3` is: the same decorator has both paths.
+
+Answers to: client-server-api, all of it by and by; data/api/client-server/*.yaml are the schemas.
+"""

@@ -1,0 +1,83 @@
+"""Logging in and out. Spec: client-server-api "Login"."""
+
+from typing import Any
+
+import msgspec
+
+from hs.accounts.login import Login, Session
+from hs.accounts.tokens import AccessTokens
+from hs.accounts.ui_auth import PASSWORD, Identifier, user_of
+from hs.client_api.paths import v3
+from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, endpoint
+from hs.http.rate_limit import RateLimiter
+from hs.matrix.errors import AppserviceLoginUnsupported, MissingParam, Unknown
+from hs.matrix.ids import server_of
+
+
+class LoginBody(msgspec.Struct):
+    """Who logs in, and on which device."""
+
+    type: str
+    identifier: Identifier | None = None
+    user: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    # Sessions do not expire here, so there is nothing to refresh.
+    refresh_token: bool = False
+
+
+class LoginApi:
+    """Opens and ends sessions."""
+
+    def __init__(self, login: Login, tokens: AccessTokens, limiter: RateLimiter) -> None:
+        self._login = login
+        self._tokens = tokens
+        self._limiter = limiter
+
+    @endpoint("GET", *v3("/login"), auth=Auth.NONE, limit="other")
+    async def get_login(self) -> dict[str, Any]:
+        """The ways to log in."""
+        return {"flows": [{"type": PASSWORD}]}
+
+    @endpoint("POST", *v3("/login"), auth=Auth.NONE, limit="login")
+    async def post_login(self, client: ClientInfo, body: LoginBody) -> dict[str, Any]:
+        """A session for who has the password."""
+        if body.type == "m.login.application_service":
+            raise AppserviceLoginUnsupported("application services cannot log in here")
+        if body.type != PASSWORD:
+            raise Unknown("this way to log in is not offered")
+        user = user_of(body.identifier, body.user)
+        if user is None or body.password is None:
+            raise MissingParam("an identifier and a password are needed")
+        # By account too: an address is cheap, and many of them may be guessing one password.
+        await self._limiter.check_user("login", self._login.user_id_of(user), False)
+        user_id = await self._login.check_password(user, body.password)
+        session = await self._login.open_session(user_id, body.device_id, body.initial_device_display_name)
+        return {
+            **render_session(session),
+            "well_known": {"m.homeserver": {"base_url": client.base_url}},
+        }
+
+    @endpoint("POST", *v3("/logout"), auth=Auth.LOCKED_USER, limit="other")
+    async def post_logout(self, caller: Caller) -> Empty:
+        """End this session and forget its device."""
+        await self._tokens.delete_devices(caller.user_id, [caller.device_id])
+        return Empty()
+
+    @endpoint("POST", *v3("/logout/all"), auth=Auth.LOCKED_USER, limit="other")
+    async def post_logout_all(self, caller: Caller) -> Empty:
+        """End all of the user's sessions."""
+        await self._tokens.delete_devices(caller.user_id, None)
+        return Empty()
+
+
+def render_session(session: Session) -> dict[str, Any]:
+    """What clients are told of a new session."""
+    return {
+        "user_id": session.user_id,
+        "access_token": session.access_token,
+        "device_id": session.device_id,
+        # Deprecated; old clients still read it.
+        "home_server": server_of(session.user_id),
+    }

@@ -1,0 +1,88 @@
+"""New accounts. Spec: client-server-api "Account registration"."""
+
+from typing import Any
+
+import msgspec
+
+from hs.accounts.login import Login
+from hs.accounts.registration import Registration
+from hs.accounts.ui_auth import AuthData, InteractiveAuth
+from hs.client_api.login import render_session
+from hs.client_api.paths import v3
+from hs.http.endpoint import Auth, endpoint
+from hs.matrix.errors import (
+    AppserviceLoginUnsupported,
+    Forbidden,
+    GuestAccessForbidden,
+    MissingParam,
+    Unknown,
+)
+
+
+class RegisterBody(msgspec.Struct):
+    """The account to make, and the first device."""
+
+    auth: AuthData | None = None
+    username: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    inhibit_login: bool = False
+    refresh_token: bool = False
+    type: str | None = None
+
+
+class RegisterQuery(msgspec.Struct):
+    """What kind of account."""
+
+    kind: str = "user"
+
+
+class AvailableQuery(msgspec.Struct):
+    """Which name."""
+
+    username: str
+
+
+class RegistrationApi:
+    """Makes accounts for whoever asks, where the configuration lets them."""
+
+    def __init__(
+        self, registration: Registration, login: Login, auth: InteractiveAuth, is_enabled: bool
+    ) -> None:
+        self._registration = registration
+        self._login = login
+        self._auth = auth
+        self._is_enabled = is_enabled
+
+    @endpoint("POST", *v3("/register"), auth=Auth.NONE, limit="registration")
+    async def post_register(self, query: RegisterQuery, body: RegisterBody) -> dict[str, Any]:
+        """A new account, with a session unless the client wants none."""
+        if query.kind == "guest":
+            raise GuestAccessForbidden("there are no guests here")
+        if query.kind != "user":
+            raise Unknown("accounts are of kind user or guest")
+        if body.type == "m.login.application_service":
+            raise AppserviceLoginUnsupported("application services cannot register users here")
+        self._check_enabled()
+        if body.username is not None:
+            await self._registration.check_available(body.username)
+        await self._auth.check_dummy("register", body.auth)
+        if body.password is None:
+            raise MissingParam("a password is needed")
+        user_id = await self._registration.register(body.username, body.password)
+        if body.inhibit_login:
+            return {"user_id": user_id}
+        session = await self._login.open_session(user_id, body.device_id, body.initial_device_display_name)
+        return render_session(session)
+
+    @endpoint("GET", *v3("/register/available"), auth=Auth.NONE, limit="registration")
+    async def get_available(self, query: AvailableQuery) -> dict[str, Any]:
+        """Whether the name can be had; an error says why not."""
+        self._check_enabled()
+        await self._registration.check_available(query.username)
+        return {"available": True}
+
+    def _check_enabled(self) -> None:
+        if not self._is_enabled:
+            raise Forbidden("registration is closed on this server")

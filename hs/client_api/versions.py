@@ -1,0 +1,48 @@
+"""What this server speaks, and where it is. Spec: client-server-api "API Standards", "Server Discovery"."""
+
+from typing import Any
+
+from hs.client_api.paths import v3
+from hs.http.endpoint import Auth, Caller, ClientInfo, endpoint
+from hs.matrix.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
+
+# A version promises its endpoints to clients, which stop asking for older ones: what is listed must be there.
+# 1.1 is the lowest that today's clients accept (the paths with v3); later ones promise threads (1.4),
+# authenticated media (1.11) and more, and are added when these are served.
+VERSIONS = ("r0.6.1", "v1.1")
+
+
+class VersionsApi:
+    """Tells clients what they may expect."""
+
+    @endpoint("GET", "/_matrix/client/versions", auth=Auth.NONE, limit=None)
+    async def get_versions(self) -> dict[str, Any]:
+        """The versions of the specification."""
+        return {"versions": VERSIONS, "unstable_features": {}}
+
+    @endpoint("GET", "/.well-known/matrix/client", auth=Auth.NONE, limit=None)
+    async def get_well_known(self, client: ClientInfo) -> dict[str, Any]:
+        """Where the client API is: where this request was sent to."""
+        return {"m.homeserver": {"base_url": client.base_url}}
+
+
+class CapabilitiesApi:
+    """What users may do here. Spec: client-server-api "Capabilities negotiation"."""
+
+    @endpoint("GET", *v3("/capabilities"), auth=Auth.USER, limit="other")
+    async def get_capabilities(self, caller: Caller) -> dict[str, Any]:
+        """The capabilities, the same for everybody."""
+        return {
+            "capabilities": {
+                "m.room_versions": {
+                    "default": DEFAULT_ROOM_VERSION,
+                    "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+                },
+                "m.change_password": {"enabled": True},
+                "m.profile_fields": {"enabled": True, "allowed": ["displayname", "avatar_url"]},
+                "m.set_displayname": {"enabled": True},
+                "m.set_avatar_url": {"enabled": True},
+                "m.3pid_changes": {"enabled": False},
+                "m.get_login_token": {"enabled": False},
+            }
+        }
