@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 
 from hs.http.app import App, Authenticator
 from hs.http.rate_limit import RateLimiter
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # Long polls hold a connection; more than this many waiting to be accepted means the process is overloaded.
 _BACKLOG = 1024
 # After this, requests that still run at shutdown are cut; long polls never end by themselves.
-_SHUTDOWN_S = 5.0
+_SHUTDOWN_S = 2.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -55,11 +55,13 @@ async def start_listener(
     apis: Mapping[str, Sequence[object]],
     authenticator: Authenticator,
     limiter: RateLimiter,
+    registry: CollectorRegistry,
+    durations: Histogram,
 ) -> web.ServerRunner:
     """A listening socket; `cleanup()` of the runner closes it. OSError where the address cannot be used."""
     served = [api for name in listener.apis for api in apis.get(name, ())]
-    app = App(served, authenticator, limiter, listener.x_forwarded)
-    handler: Handler = _with_metrics(app.handle) if "metrics" in listener.apis else app.handle
+    app = App(served, authenticator, limiter, listener.x_forwarded, durations)
+    handler: Handler = _with_metrics(app.handle, registry) if "metrics" in listener.apis else app.handle
     # `access_log=None`: request lines hold the tokens of clients that send them in the query.
     runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
@@ -89,12 +91,12 @@ def _tls_context(listener: Listener) -> ssl.SSLContext | None:
     return context
 
 
-def _with_metrics(handle: Handler) -> Handler:
+def _with_metrics(handle: Handler, registry: CollectorRegistry) -> Handler:
     """Prometheus' text at /metrics, everything else as before."""
 
     async def handle_metrics(request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.partition("?")[0] != "/metrics":
             return await handle(request)
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return handle_metrics

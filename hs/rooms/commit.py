@@ -61,6 +61,8 @@ class Committer:
         nodes = await self._states.pack(roots)
         published = asyncio.get_running_loop().create_future()
         with self._stream.reserve(max(len(stage.placed), 1)) as ids:
+            lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
+            ids.on_failed(lambda: self._tell(lost))
             deltas = await self._deltas(stage, ids.first)
             members = await self._members(stage, deltas)
             async with self._database.write() as writer:
@@ -74,9 +76,12 @@ class Committer:
         await published
         return {r.event_nid: SentEvent(r.event_id, r.event_nid, r.stream_ordering) for r in committed.records}
 
-    def _announce(self, committed: Committed, published: asyncio.Future[None]) -> None:
+    def _tell(self, committed: Committed) -> None:
         for listener in self._listeners:
             listener(committed)
+
+    def _announce(self, committed: Committed, published: asyncio.Future[None]) -> None:
+        self._tell(committed)
         if not published.done():
             published.set_result(None)
 

@@ -1,7 +1,7 @@
 """What goes into a room's lane and what comes out of it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hs._fast.event_record import EventRecord
@@ -86,4 +86,7 @@ class Committed:
     records: tuple[EventRecord, ...]
     state_changes: tuple[StateChange, ...] = ()
     membership_changes: tuple[MembershipChange, ...] = ()
-    redacted_nids: tuple[int, ...] = field(default=())
+    redacted_nids: tuple[int, ...] = ()
+    # The commit failed, perhaps after the database had carried it out: nothing remembered of the room, or
+    # of who is in it, may be relied on.
+    is_uncertain: bool = False

@@ -15,11 +15,16 @@ class StreamRange:
     first: int
     last: int
     _announcements: list[Callable[[], None]] = field(default_factory=list)
+    _warnings: list[Callable[[], None]] = field(default_factory=list)
     _closed: bool = False
 
     def on_published(self, announce: Callable[[], None]) -> None:
         """Call `announce` once every id up to `last` is committed or given up."""
         self._announcements.append(announce)
+
+    def on_failed(self, warn: Callable[[], None]) -> None:
+        """Call `warn` instead, at the same moment, where the transaction failed or its outcome is not known."""
+        self._warnings.append(warn)
 
 
 class StreamIds:
@@ -44,7 +49,8 @@ class StreamIds:
     def reserve(self, count: int) -> Iterator[StreamRange]:
         """`count` fresh ids, open until the block ends; put the whole transaction inside the block.
 
-        A block that raises gives its ids up (they stay unused) and announces nothing.
+        A block that raises gives its ids up and announces nothing. Whether they stay unused is not known
+        where the connection was lost during the COMMIT: that is what `on_failed` is for.
         """
         ids = StreamRange(self._last + 1, self._last + count)
         self._last = ids.last
@@ -52,7 +58,7 @@ class StreamIds:
         try:
             yield ids
         except BaseException:
-            ids._announcements.clear()
+            ids._announcements = ids._warnings
             raise
         finally:
             ids._closed = True

@@ -63,6 +63,11 @@ class RoomNews:
     def on_commit(self, committed: Committed) -> None:
         """Take over new events."""
         room_nid = committed.room.room_nid
+        if committed.is_uncertain:
+            # Let the database say what has happened up to here.
+            self._rooms.pop(room_nid, None)
+            self._floor = max(self._floor, committed.position.stream)
+            return
         recent = self._rooms.get(room_nid)
         if recent is None:
             self._make_space()

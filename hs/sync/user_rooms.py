@@ -45,6 +45,9 @@ class UserRooms:
 
     def on_commit(self, committed: Committed) -> None:
         """Take over new memberships."""
+        if committed.is_uncertain:
+            self._loading = dict.fromkeys(self._loading, True)
+            self._rooms.clear()
         room_nid = committed.room.room_nid
         for change in committed.membership_changes:
             if change.user_id in self._loading:

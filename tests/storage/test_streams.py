@@ -34,3 +34,16 @@ async def test_numbers_are_unique_across_allocators(database: Database) -> None:
     taken = await one.take(3) + await other.take(2500) + await one.take(1500)
     assert len(set(taken)) == 4003
     assert min(taken) > 0
+
+
+def test_a_range_that_fails_warns_in_its_turn() -> None:
+    stream, news = StreamIds(0), []
+    earlier = stream.reserve(1)
+    earlier.__enter__()
+    with pytest.raises(RuntimeError), stream.reserve(1) as ids:
+        ids.on_published(lambda: news.append("published"))
+        ids.on_failed(lambda: news.append(f"failed at {stream.current}"))
+        raise RuntimeError
+    assert news == []
+    earlier.__exit__(None, None, None)
+    assert news == ["failed at 2"]

@@ -1,0 +1,98 @@
+"""The composition root: everything is made here, handed what it uses, and ended in the reverse order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+import uvloop
+from prometheus_client import CollectorRegistry, Gauge
+
+from hs.config import Config
+from hs.engine import Engine, build_engine
+from hs.gates import LocalGate
+from hs.http.app import make_durations
+from hs.http.listeners import start_listener
+from hs.http.rate_limit import Limit, RateLimiter
+from hs.logs import set_up_logging
+from hs.people import People, build_people
+from hs.readers import Readers, build_readers
+from hs.rooms.build import Signer
+from hs.rooms.clock import SystemClock
+from hs.served import build_apis
+from hs.signing_key import load_signing_key
+from hs.startup import prepared_database
+from hs.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Serve until SIGINT or SIGTERM. Raises StorageError or OSError where the server cannot start."""
+    set_up_logging(config.log)
+    signing_key = load_signing_key(config.signing_key)
+    with prepared_database(config) as url:
+        uvloop.run(_serve(config, Signer(config.server_name, signing_key), url))
+
+
+async def _serve(config: Config, signer: Signer, url: str) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        await start(config, signer, url, stack)
+        if config.registration.enabled:
+            logger.warning("anybody who reaches this server may register an account")
+        logger.info("hs serves %s", config.server_name)
+        await stopped.wait()
+        logger.info("stopping")
+
+
+async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack) -> None:
+    """A serving server, whose parts `stack` ends."""
+    clock = SystemClock()
+    database = await Database.connect(url, config.database.pool_size)
+    stack.push_async_callback(database.close)
+    people = await build_people(config, database, clock, stack)
+    gate = LocalGate(config.server_name)
+    engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
+    stack.push_async_callback(engine.writer.close)
+    readers = build_readers(engine, database, clock, people.account_data, people.account_data_position)
+    people.on_account_data(readers.notifier.wake_user)
+    registry = CollectorRegistry()
+    _export_metrics(engine, readers, registry)
+    apis = build_apis(config, database, clock, gate, people, engine, readers)
+    await _listen(config, apis, people, registry, stack)
+
+
+async def _listen(
+    config: Config,
+    apis: Mapping[str, Sequence[object]],
+    people: People,
+    registry: CollectorRegistry,
+    stack: AsyncExitStack,
+) -> None:
+    def limit_of(bucket: str) -> Limit:
+        found = config.rate_limits.bucket(bucket)
+        return Limit(found.per_second, found.burst)
+
+    limiter = RateLimiter(config.rate_limits.enabled, limit_of, people.overrides)
+    durations = make_durations(registry)
+    for listener in config.listeners:
+        runner = await start_listener(listener, apis, people.tokens, limiter, registry, durations)
+        stack.push_async_callback(runner.cleanup)
+
+
+def _export_metrics(engine: Engine, readers: Readers, registry: CollectorRegistry) -> None:
+    """Gauges that are read when somebody asks."""
+    cache = engine.event_cache
+    for name, text, read in (
+        ("hs_event_cache_hit_ratio", "Share of events found in the event cache.", lambda: cache.hit_ratio),
+        ("hs_event_cache_bytes", "Bytes of the event cache.", lambda: cache.nbytes),
+        ("hs_long_polls", "Syncs that wait for news.", lambda: len(readers.notifier)),
+        ("hs_room_stream", "Newest stream ordering that readers see.", lambda: engine.stream.current),
+    ):
+        gauge = Gauge(name, text, registry=registry)
+        gauge.set_function(read)
