@@ -19,7 +19,7 @@ class BigRoom:
     events: dict[int, dict[str, Any]] = field(default_factory=dict)
     ids: dict[int, str] = field(default_factory=dict)
     records: dict[int, Any] = field(default_factory=dict)
-    key_ixs: dict[tuple[str, str], int] = field(default_factory=dict)
+    key_ixs: dict[tuple[str, str], int | None] = field(default_factory=dict)
     graph: AuthGraph = field(default_factory=AuthGraph)
     branches: list[Node] = field(default_factory=list)
     room_id: str = "!room:example.org"

@@ -3,7 +3,8 @@
     python synapse_resolve.py CASES.json < /dev/null
 
 CASES.json: [{"room_version", "events": [{"event_id", "pdu", "rejected"}], "states": [[event_id]],
-"auth_difference": [event_id], "subgraph": [event_id] or null before v12, "rounds": int}]. Prints for each case one line of JSON:
+"auth_difference": [event_id], "subgraph": [event_id] or null before v12, "rounds": int}].
+Prints for each case one line of JSON:
 {"resolved": [[type, state_key, event_id]], "seconds": [float]}. The store answers from memory, the auth
 difference is given: only `resolve_events_with_store` is timed.
 """
@@ -14,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-import synapse.event_auth  # first: synapse.state imports it in a circle
+import synapse.event_auth  # noqa: F401 (first: synapse.state imports it in a circle)
 from synapse.api.room_versions import KNOWN_ROOM_VERSIONS
 from synapse.events import make_event_from_dict
 from synapse.state.v1 import resolve_events_with_store as resolve_v1

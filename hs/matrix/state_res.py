@@ -57,14 +57,25 @@ class Resolved:
 
 
 class StateResolution:
-    """One resolution of two or more states of a room."""
+    """One resolution of two or more states of a room.
 
-    def __init__(self, version: RoomVersion, roots: Sequence[Node], graph: AuthGraph) -> None:
+    `records` and `key_ixs` (None for a key that has no number) are what is in memory already; they are
+    taken over, not copied, and grow by what is asked for.
+    """
+
+    def __init__(
+        self,
+        version: RoomVersion,
+        roots: Sequence[Node],
+        graph: AuthGraph,
+        records: dict[int, AuthRecord] | None = None,
+        key_ixs: dict[StateKey, int | None] | None = None,
+    ) -> None:
         self._version = version
         self._roots = list({id(root): root for root in roots}.values())
         self._graph = graph
-        self._records: dict[int, AuthRecord] = {}
-        self._key_ixs: dict[StateKey, int | None] = {}
+        self._records = {} if records is None else records
+        self._key_ixs = {} if key_ixs is None else key_ixs
         self._rows: list[tuple[int, tuple[int, ...]]] | None = None
         self._conflicted: dict[int, int] = {}
         self._conflicted_ixs: frozenset[int] = frozenset()
@@ -179,14 +190,13 @@ def resolve_states(
     version: RoomVersion,
     roots: Sequence[Node],
     graph: AuthGraph,
-    records: Mapping[int, AuthRecord],
-    key_ixs: Mapping[StateKey, int],
+    records: dict[int, AuthRecord],
+    key_ixs: dict[StateKey, int | None],
 ) -> Resolved:
-    """The resolution of states of which everything is in memory."""
-    resolution = StateResolution(version, roots, graph)
-    resolution.add_records(records)
+    """The resolution of states of which everything is in memory; a key that is not in `key_ixs` has no number."""
+    resolution = StateResolution(version, roots, graph, records, dict(key_ixs))
     while True:
         try:
             return resolution.run()
         except MissingKeys as missing:
-            resolution.add_keys(missing.keys, key_ixs)
+            resolution.add_keys(missing.keys, {})

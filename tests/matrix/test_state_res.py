@@ -51,16 +51,17 @@ class TestDisputes:
         }
         _check(expectation, dispute.resolve(dispute.roots()))
 
-    def test_as_the_state_before_the_next_event(self, expectation: Expectation) -> None:
-        dispute = Dispute(expectation)
-        labels = dispute.text["resolve"]
-        if not all(isinstance(label, str) for label in labels):
-            pytest.skip("the states are given, not those after events")
-        creator = dispute.text["room"]["creator"]
-        message = dispute.room.send(
-            "m.room.message", creator, {"body": "x"}, prev=[dispute.events[label] for label in labels]
-        )
-        _check(expectation, dispute.labels(dispute.room.state(message.before)))
+
+@pytest.mark.parametrize(
+    "expectation",
+    [e for e in DISPUTES if all(isinstance(state, str) for state in e.text["resolve"])],
+    ids=str,
+)
+def test_a_dispute_as_the_state_before_the_next_event(expectation: Expectation) -> None:
+    dispute = Dispute(expectation)
+    prev = [dispute.events[label] for label in dispute.text["resolve"]]
+    message = dispute.room.send("m.room.message", dispute.text["room"]["creator"], {"body": "x"}, prev=prev)
+    _check(expectation, dispute.labels(dispute.room.state(message.before)))
 
 
 def test_every_algorithm_is_disputed() -> None:
