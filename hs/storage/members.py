@@ -19,6 +19,14 @@ class UserRoomRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """The event that ended a user's membership, and when it arrived."""
+
+    stream_ordering: int
+    event_nid: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemberCounts:
     """How many users are joined and invited, and whom to name the room after."""
 
@@ -65,6 +73,30 @@ class MemberStore:
         )
         return [(row["stream_ordering"], row["membership"]) for row in rows]
 
+    async def find_departure(self, user_id: str, room_nid: int) -> Departure | None:
+        """How the user's last time in the room ended; None where they never were in it, are still, or forgot it."""
+        row = await self._database.fetchrow(
+            "SELECT c.stream_ordering, c.event_nid FROM local_memberships m JOIN local_membership_changes c "
+            "USING (user_id, room_nid) WHERE m.user_id = $1 AND m.room_nid = $2 AND NOT m.forgotten "
+            "AND c.membership <> 'join' AND c.stream_ordering > ("
+            " SELECT max(stream_ordering) FROM local_membership_changes"
+            " WHERE user_id = $1 AND room_nid = $2 AND membership = 'join'"
+            ") ORDER BY c.stream_ordering LIMIT 1",
+            user_id,
+            room_nid,
+        )
+        return None if row is None else Departure(**row)
+
+    async def list_forgotten(self, user_id: str, room_nids: Sequence[int]) -> set[int]:
+        """Those of the rooms that the user has left and does not want to see again."""
+        rows = await self._database.fetch(
+            "SELECT room_nid FROM local_memberships "
+            "WHERE user_id = $1 AND room_nid = ANY($2::bigint[]) AND forgotten",
+            user_id,
+            room_nids,
+        )
+        return {row["room_nid"] for row in rows}
+
     async def list_local_joined(self, room_nid: int) -> list[str]:
         """Our users who are in the room."""
         rows = await self._database.fetch(
@@ -84,10 +116,10 @@ class MemberStore:
     async def list_member_nids(
         self, room_nid: int, membership: str | None, not_membership: str | None
     ) -> list[int]:
-        """The current member events of the room, of one membership or of all but one."""
+        """The current member events of the room: with one membership OR with any but another; None is not asked for."""
         rows = await self._database.fetch(
-            "SELECT event_nid FROM memberships WHERE room_nid = $1 "
-            "AND ($2::text IS NULL OR membership = $2) AND ($3::text IS NULL OR membership <> $3) ORDER BY user_id",
+            "SELECT event_nid FROM memberships WHERE room_nid = $1 AND ("
+            "($2::text IS NULL AND $3::text IS NULL) OR membership = $2 OR membership <> $3) ORDER BY user_id",
             room_nid,
             membership,
             not_membership,

@@ -194,9 +194,7 @@ class Pagination:
         found = await self._events.get_many(nids)
         return [found[nid] for nid in nids if nid in found]
 
-    async def _senders(
-        self, room: RoomInfo, root: Node, records: Sequence[EventRecord]
-    ) -> list[EventRecord]:
+    async def _senders(self, room: RoomInfo, root: Node, records: Sequence[EventRecord]) -> list[EventRecord]:
         """The member events, in a state, of those who sent these events."""
         keys = [(_MEMBER, sender) for sender in dict.fromkeys(record.sender for record in records)]
         nids = await self._states.get_many(room.room_nid, root, keys)

@@ -1,0 +1,141 @@
+"""State and members of a room as a reader is shown them: of now, of an earlier moment, or of their leave.
+
+Spec: client-server-api GET /state, /members, /joined_members.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hs._fast.event_record import EventRecord
+from hs._fast.state_tree import Node
+from hs.matrix.errors import NotFound
+from hs.matrix.tokens import RoomToken, TopologicalToken
+from hs.rooms.state import RoomStates
+from hs.storage.events import EventStore
+from hs.storage.members import MemberStore
+from hs.storage.rooms import RoomInfo
+from hs.storage.timeline import TimelineStore
+from hs.sync.access import Access, RoomAccess
+from hs.sync.client_events import ClientEvents, Viewer
+
+_MEMBER = "m.room.member"
+# After so many events of a long list others get their turn.
+_CHUNK = 500
+
+
+class RoomReader:
+    """Answers what is asked about a room's state, as JSON."""
+
+    def __init__(
+        self,
+        access: RoomAccess,
+        states: RoomStates,
+        events: EventStore,
+        members: MemberStore,
+        timeline: TimelineStore,
+        client_events: ClientEvents,
+    ) -> None:
+        self._access = access
+        self._states = states
+        self._events = events
+        self._members = members
+        self._timeline = timeline
+        self._client_events = client_events
+
+    async def state_content(self, room: RoomInfo, access: Access, type: str, state_key: str) -> bytes:
+        """The content of a state event; NotFound where there is none."""
+        return (await self._state_event(room, access, type, state_key)).content_json
+
+    async def state_event(
+        self, room: RoomInfo, viewer: Viewer, access: Access, type: str, state_key: str
+    ) -> bytes:
+        """A whole state event; NotFound where there is none."""
+        record = await self._state_event(room, access, type, state_key)
+        return (await self._client_events.render([record], viewer, with_room_id=True))[0]
+
+    async def state(self, room: RoomInfo, viewer: Viewer, access: Access) -> bytes:
+        """All state events, as a list."""
+        root = await self._access.state_root(room, access)
+        return await self._render_list(viewer, await self._states.list_nids(room.room_nid, root))
+
+    async def members_now(
+        self, room: RoomInfo, viewer: Viewer, membership: str | None, not_membership: str | None
+    ) -> bytes:
+        """The member events of the current state: with one membership, or with any but the other."""
+        nids = await self._members.list_member_nids(room.room_nid, membership, not_membership)
+        return b'{"chunk":%b}' % await self._render_list(viewer, nids)
+
+    async def members_at(
+        self,
+        room: RoomInfo,
+        viewer: Viewer,
+        access: Access,
+        at: RoomToken | TopologicalToken | None,
+        membership: str | None,
+        not_membership: str | None,
+    ) -> bytes:
+        """The same of an earlier moment; None is the newest that the reader may see."""
+        root = await self._root_at(room, access, at)
+        nids = await self._states.list_nids(room.room_nid, root)
+        wanted: list[int] = []
+        for part in _chunks(nids):
+            found = await self._events.get_many(part)
+            wanted += [
+                nid
+                for nid in part
+                if nid in found and _is_wanted_member(found[nid], membership, not_membership)
+            ]
+        return b'{"chunk":%b}' % await self._render_list(viewer, wanted)
+
+    async def joined_members(self, room: RoomInfo) -> bytes:
+        """Profiles of everybody in the room, by user id."""
+        joined = {}
+        for user_id, display_name, avatar_url in await self._members.list_joined_profiles(room.room_nid):
+            profile = {"display_name": display_name, "avatar_url": avatar_url}
+            joined[user_id] = {name: value for name, value in profile.items() if value is not None}
+        return msgspec.json.encode({"joined": joined})
+
+    async def _state_event(self, room: RoomInfo, access: Access, type: str, state_key: str) -> EventRecord:
+        root = await self._access.state_root(room, access)
+        nid = await self._states.get(room.room_nid, root, type, state_key)
+        if not nid:
+            raise NotFound("the room has no such state")
+        return await self._events.get(nid)
+
+    async def _root_at(self, room: RoomInfo, access: Access, at: RoomToken | TopologicalToken | None) -> Node:
+        if at is None:
+            return await self._access.state_root(room, access)
+        if isinstance(at, RoomToken):
+            stream = min(at.max_stream, access.until)
+            return self._states.root(await self._timeline.find_state_id_at(room.room_nid, stream))
+        places = await self._timeline.list_before(room.room_nid, at.depth, at.stream, access.until, 1)
+        if not places:
+            return self._states.root(0)
+        return self._states.after(await self._events.get(places[0].event_nid))
+
+    async def _render_list(self, viewer: Viewer, nids: Sequence[int]) -> bytes:
+        rendered: list[bytes] = []
+        for part in _chunks(nids):
+            found = await self._events.get_many(part)
+            records = [found[nid] for nid in part if nid in found]
+            rendered += await self._client_events.render(records, viewer, with_room_id=True)
+            if len(nids) > _CHUNK:
+                await asyncio.sleep(0)
+        return b"[%b]" % b",".join(rendered)
+
+
+def _chunks(nids: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (nids[start : start + _CHUNK] for start in range(0, len(nids), _CHUNK))
+
+
+def _is_wanted_member(record: EventRecord, membership: str | None, not_membership: str | None) -> bool:
+    if record.type != _MEMBER:
+        return False
+    if membership is None and not_membership is None:
+        return True
+    actual = record.content.get("membership")
+    return (membership is not None and actual == membership) or (
+        not_membership is not None and actual != not_membership
+    )
