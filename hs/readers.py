@@ -1,6 +1,5 @@
 """The read side put together. Part of the composition root."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hs.engine import Engine
@@ -8,12 +7,17 @@ from hs.matrix.tokens import StreamToken
 from hs.rooms.clock import Clock
 from hs.storage.database import Database
 from hs.storage.members import MemberStore
+from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
+from hs.storage.user_data import AccountDataStore
+from hs.sync.access import RoomAccess
 from hs.sync.client_events import ClientEvents
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
+from hs.sync.pagination import Pagination
+from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomReads, RoomSections
-from hs.sync.sync_v2 import AccountDataSource, JoinedRooms, SyncV2
+from hs.sync.sync_v2 import JoinedRooms, SyncV2
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
 
@@ -28,6 +32,9 @@ class Readers:
     visibility: Visibility
     user_rooms: UserRooms
     notifier: Notifier
+    access: RoomAccess
+    pagination: Pagination
+    room_reader: RoomReader
     sync: SyncV2
 
 
@@ -35,21 +42,22 @@ def build_readers(
     engine: Engine,
     database: Database,
     clock: Clock,
-    account_data: AccountDataSource,
-    account_data_position: Callable[[], int],
+    account_data: AccountDataStore,
+    account_data_stream: StreamIds,
+    notifier: Notifier,
 ) -> Readers:
     """The read side; from here on it hears of the engine's commits."""
     members, timeline = MemberStore(database), TimelineStore(database)
     client_events = ClientEvents(engine.events, clock)
     visibility = Visibility(engine.states, engine.events, members)
-    user_rooms = UserRooms(members)
-    notifier = Notifier(user_rooms)
+    user_rooms = notifier.user_rooms
     news = RoomNews(engine.stream.current)
+    access = RoomAccess(user_rooms, members, engine.states, engine.events)
     reads = RoomReads(engine.events, engine.states, timeline, members, news)
     sections = RoomSections(reads, client_events, visibility)
 
     def current_token() -> StreamToken:
-        return StreamToken(engine.room_token(), account_data=account_data_position())
+        return StreamToken(engine.room_token(), account_data=account_data_stream.current)
 
     sync = SyncV2(
         current_token,
@@ -62,4 +70,17 @@ def build_readers(
     # In this order: who is woken must find the news, and must be known to be in the room.
     for listener in (user_rooms.on_commit, news.on_commit, notifier.on_commit):
         engine.committer.on_commit(listener)
-    return Readers(members, timeline, client_events, visibility, user_rooms, notifier, sync)
+    return Readers(
+        members=members,
+        timeline=timeline,
+        client_events=client_events,
+        visibility=visibility,
+        user_rooms=user_rooms,
+        notifier=notifier,
+        access=access,
+        pagination=Pagination(
+            timeline, engine.events, engine.states, visibility, client_events, engine.room_token
+        ),
+        room_reader=RoomReader(access, engine.states, engine.events, members, timeline, client_events),
+        sync=sync,
+    )

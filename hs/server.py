@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import uvloop
@@ -24,6 +23,9 @@ from hs.served import build_apis
 from hs.signing_key import load_signing_key
 from hs.startup import prepared_database
 from hs.storage.database import Database
+from hs.storage.members import MemberStore
+from hs.sync.news import Notifier
+from hs.sync.user_rooms import UserRooms
 
 logger = logging.getLogger(__name__)
 
@@ -55,34 +57,30 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     clock = SystemClock()
     database = await Database.connect(url, config.database.pool_size)
     stack.push_async_callback(database.close)
-    people = await build_people(config, database, clock, stack)
+    notifier = Notifier(UserRooms(MemberStore(database)))
+    people = await build_people(config, database, clock, notifier.wake_user, stack)
     gate = LocalGate(config.server_name)
     engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
     stack.push_async_callback(engine.writer.close)
-    readers = build_readers(engine, database, clock, people.account_data, people.account_data_position)
-    people.on_account_data(readers.notifier.wake_user)
+    readers = build_readers(
+        engine, database, clock, people.account_data, people.account_data_stream, notifier
+    )
     registry = CollectorRegistry()
     _export_metrics(engine, readers, registry)
-    apis = build_apis(config, database, clock, gate, people, engine, readers)
-    await _listen(config, apis, people, registry, stack)
-
-
-async def _listen(
-    config: Config,
-    apis: Mapping[str, Sequence[object]],
-    people: People,
-    registry: CollectorRegistry,
-    stack: AsyncExitStack,
-) -> None:
-    def limit_of(bucket: str) -> Limit:
-        found = config.rate_limits.bucket(bucket)
-        return Limit(found.per_second, found.burst)
-
-    limiter = RateLimiter(config.rate_limits.enabled, limit_of, people.overrides)
+    limiter = _make_limiter(config, people)
+    apis = build_apis(config, database, clock, gate, limiter, people, engine, readers)
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(listener, apis, people.tokens, limiter, registry, durations)
         stack.push_async_callback(runner.cleanup)
+
+
+def _make_limiter(config: Config, people: People) -> RateLimiter:
+    def limit_of(bucket: str) -> Limit:
+        found = config.rate_limits.bucket(bucket)
+        return Limit(found.per_second, found.burst)
+
+    return RateLimiter(config.rate_limits.enabled, limit_of, people.overrides)
 
 
 def _export_metrics(engine: Engine, readers: Readers, registry: CollectorRegistry) -> None:

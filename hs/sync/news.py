@@ -118,7 +118,7 @@ class Notifier:
     """Wakes long polls after commits."""
 
     def __init__(self, user_rooms: UserRooms) -> None:
-        self._user_rooms = user_rooms
+        self.user_rooms = user_rooms
         self._waiters: dict[str, set[Waiter]] = {}
 
     def __len__(self) -> int:
@@ -147,5 +147,5 @@ class Notifier:
         """Wake who is in the room; call it after `UserRooms.on_commit`."""
         if not self._waiters:
             return
-        for user_id in self._user_rooms.list_users(committed.room.room_nid):
+        for user_id in self.user_rooms.list_users(committed.room.room_nid):
             self.wake_user(user_id)

@@ -6,7 +6,6 @@ Spec: client-server-api "Syncing".
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
@@ -15,6 +14,7 @@ from hs.matrix.tokens import StreamToken
 from hs.storage.members import MemberStore, UserRoomRow
 from hs.storage.rooms import RoomStore
 from hs.storage.timeline import TimelineStore
+from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import Viewer
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
@@ -43,22 +43,6 @@ class SyncRequest:
     state_after: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AccountDataEvent:
-    """One piece of account data; `room_id` is "" for what belongs to the whole account."""
-
-    room_id: str
-    type: str
-    content_json: bytes
-
-
-class AccountDataSource(Protocol):
-    """Where account data comes from."""
-
-    async def list_changes(self, user_id: str, since: int | None, upto: int) -> Sequence[AccountDataEvent]:
-        """What changed after `since`; all there is, push rules included, where it is None."""
-
-
 class SyncV2:
     """Answers syncs."""
 
@@ -69,7 +53,7 @@ class SyncV2:
         notifier: Notifier,
         rooms: "JoinedRooms",
         invites: InviteSections,
-        account_data: AccountDataSource,
+        account_data: AccountDataStore,
     ) -> None:
         self._current_token = current_token
         self._user_rooms = user_rooms
@@ -127,7 +111,11 @@ class SyncV2:
         since = None if request.since is None or request.full_state else request.since.account_data
         if since is not None and since >= now.account_data:
             return {}, []
-        changes = await self._account_data.list_changes(request.viewer.user_id, since, now.account_data)
+        user_id = request.viewer.user_id
+        if since is None:
+            changes = await self._account_data.list_account_data(user_id)
+        else:
+            changes = await self._account_data.list_account_data_since(user_id, since, now.account_data)
         by_room: dict[str, list[bytes]] = {}
         for change in changes:
             matcher = request.wanted.room_account_data if change.room_id else request.wanted.account_data

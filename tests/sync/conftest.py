@@ -1,6 +1,5 @@
 """The read side over a room engine, without HTTP."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,19 +10,16 @@ from hs.matrix.filters import NO_FILTER, compile_filter, parse_filter
 from hs.matrix.tokens import StreamToken
 from hs.readers import Readers, build_readers
 from hs.storage.database import Database
+from hs.storage.members import MemberStore
+from hs.storage.streams import StreamIds
+from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import Viewer
-from hs.sync.sync_v2 import AccountDataEvent, SyncRequest, SyncV2
+from hs.sync.news import Notifier
+from hs.sync.sync_v2 import SyncRequest, SyncV2
+from hs.sync.user_rooms import UserRooms
 from tests.rooms.conftest import TurnableClock, engine, signer
 
 __all__ = ["engine", "signer"]
-
-
-class NoAccountData:
-    """Users who keep nothing on the server."""
-
-    async def list_changes(self, user_id: str, since: int | None, upto: int) -> Sequence[AccountDataEvent]:
-        """Nothing."""
-        return ()
 
 
 class Client:
@@ -46,4 +42,6 @@ class Client:
 @pytest.fixture
 async def readers(engine: Engine, database: Database) -> Readers:
     """The read side of the engine."""
-    return build_readers(engine, database, TurnableClock(), NoAccountData(), lambda: 0)
+    stream, notifier = StreamIds(0), Notifier(UserRooms(MemberStore(database)))
+    account_data = AccountDataStore(database, stream, lambda user_id, stream_id: None)
+    return build_readers(engine, database, TurnableClock(), account_data, stream, notifier)

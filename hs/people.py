@@ -1,0 +1,65 @@
+"""Accounts put together. Part of the composition root."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from hs.accounts.login import Login
+from hs.accounts.overrides import RateLimitOverrides
+from hs.accounts.passwords import Passwords
+from hs.accounts.profiles import Profiles
+from hs.accounts.registration import Registration
+from hs.accounts.tokens import AccessTokens
+from hs.accounts.ui_auth import InteractiveAuth
+from hs.config import Config
+from hs.rooms.clock import Clock
+from hs.storage.database import Database
+from hs.storage.streams import StreamIds
+from hs.storage.user_data import AccountDataStore, FilterStore, load_account_data_stream
+from hs.storage.users import UserStore
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """What endpoints and rooms are given of accounts."""
+
+    users: UserStore
+    passwords: Passwords
+    tokens: AccessTokens
+    profiles: Profiles
+    registration: Registration
+    login: Login
+    auth: InteractiveAuth
+    overrides: RateLimitOverrides
+    account_data: AccountDataStore
+    account_data_stream: StreamIds
+    filters: FilterStore
+
+
+async def build_people(
+    config: Config,
+    database: Database,
+    clock: Clock,
+    on_account_data: Callable[[str], None],
+    stack: AsyncExitStack,
+) -> People:
+    """The accounts of this server; `on_account_data` hears of users whose account data has changed."""
+    users, passwords = UserStore(database), Passwords()
+    stack.callback(passwords.close)
+    tokens = AccessTokens(users, clock)
+    stack.push_async_callback(tokens.close)
+    login = Login(users, passwords, tokens, config.server_name)
+    stream = await load_account_data_stream(database)
+    return People(
+        users=users,
+        passwords=passwords,
+        tokens=tokens,
+        profiles=Profiles(users, config.server_name),
+        registration=Registration(users, passwords, config.server_name, clock),
+        login=login,
+        auth=InteractiveAuth(login),
+        overrides=RateLimitOverrides(users),
+        account_data=AccountDataStore(database, stream, lambda user_id, _: on_account_data(user_id)),
+        account_data_stream=stream,
+        filters=FilterStore(database),
+    )

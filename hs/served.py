@@ -1,0 +1,96 @@
+"""Which API objects are served, by API name. Part of the composition root."""
+
+from collections.abc import Mapping, Sequence
+
+from hs.accounts.management import AccountManagement
+from hs.accounts.propagation import AccountRooms
+from hs.client_api.account import AccountApi
+from hs.client_api.directory import DirectoryApi
+from hs.client_api.events_read import EventsReadApi
+from hs.client_api.login import LoginApi
+from hs.client_api.member_events import MemberEvents
+from hs.client_api.membership import MembershipApi
+from hs.client_api.messages import MessagesApi
+from hs.client_api.registration import RegistrationApi
+from hs.client_api.rooms import RoomsApi
+from hs.client_api.send import SendApi
+from hs.client_api.sync import SyncApi
+from hs.client_api.versions import CapabilitiesApi, VersionsApi
+from hs.config import Config
+from hs.directory.aliases import AliasDirectory, RoomFacts
+from hs.directory.public_rooms import PublicRooms
+from hs.engine import Engine
+from hs.http.rate_limit import RateLimiter
+from hs.people import People
+from hs.readers import Readers
+from hs.rooms.clock import Clock
+from hs.rooms.create import InviteGate
+from hs.storage.aliases import DirectoryStore
+from hs.storage.database import Database
+from hs.storage.memberships import MembershipStore
+
+
+def build_apis(
+    config: Config,
+    database: Database,
+    clock: Clock,
+    gate: InviteGate,
+    limiter: RateLimiter,
+    people: People,
+    engine: Engine,
+    readers: Readers,
+) -> Mapping[str, Sequence[object]]:
+    """The API objects of "client" and "admin"."""
+    return {
+        "client": [
+            *_account_apis(config, limiter, people, engine, readers),
+            *_room_apis(config, database, clock, gate, people, engine, readers),
+        ],
+        "admin": [],
+    }
+
+
+def _account_apis(
+    config: Config, limiter: RateLimiter, people: People, engine: Engine, readers: Readers
+) -> list[object]:
+    account_rooms = AccountRooms(readers.members, engine.rooms, engine.memberships)
+    management = AccountManagement(
+        people.users, people.passwords, people.tokens, people.profiles, account_rooms.leave_all
+    )
+    return [
+        VersionsApi(),
+        CapabilitiesApi(),
+        LoginApi(people.login, people.tokens, limiter),
+        RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
+        AccountApi(management, people.auth),
+    ]
+
+
+def _room_apis(
+    config: Config,
+    database: Database,
+    clock: Clock,
+    gate: InviteGate,
+    people: People,
+    engine: Engine,
+    readers: Readers,
+) -> list[object]:
+    members, directory_store = MembershipStore(database), DirectoryStore(database)
+    facts = RoomFacts(engine.states, engine.events, members)
+    directory = AliasDirectory(directory_store, engine.rooms, facts, engine.writer, clock, config.server_name)
+    return [
+        RoomsApi(engine.creator, directory),
+        MembershipApi(engine.rooms, engine.memberships, directory, gate),
+        SendApi(engine.rooms, engine.writer, MemberEvents(engine.memberships, members, gate), directory),
+        DirectoryApi(
+            engine.rooms,
+            directory,
+            PublicRooms(directory_store, engine.rooms, engine.events),
+            config.server_name,
+        ),
+        MessagesApi(engine.rooms, readers.access, readers.pagination),
+        EventsReadApi(
+            engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
+        ),
+        SyncApi(readers.sync, people.filters),
+    ]
