@@ -1,66 +1,34 @@
-"""The auth rules, rule by rule, in every room version that has them.
+"""The auth rules, rule by rule, in every room version that has them; the room is that of `auth_room`."""
 
-The room: @a:x made it (100, or creator since v12), @c:x has 50, @b:x 0, all joined; @e:x is banned, @f:x invited,
-@g:x knocks, @d:x never was there; others may only be invited; @k:y has 25 and is joined.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from signedjson.key import encode_verify_key_base64, generate_signing_key, get_verify_key
-from signedjson.sign import sign_json
 
-from hs._fast import event_auth
-from hs.matrix.auth_rules import (
-    Accepted,
-    AuthRecord,
-    Rejected,
-    StateKey,
-    Verdict,
-    check_auth_list,
-    check_auth_state,
-    list_needed_keys,
-    select_auth_keys,
-    verify_third_party_signed,
+from hs.matrix.auth_rules import Accepted, Rejected, StateKey
+from tests.matrix.auth_room import (
+    ALL,
+    CREATE,
+    MESSAGE,
+    POWER,
+    RULES,
+    TOPIC,
+    A,
+    B,
+    C,
+    Content,
+    D,
+    E,
+    Event,
+    F,
+    G,
+    K,
+    Room,
+    levels,
+    member,
+    power_event,
 )
-from hs.matrix.room_versions import get_room_version
-
-A, B, C, D, E, F, G, K = (f"@{name}:{'y' if name == 'k' else 'x'}" for name in "abcdefgk")
-ALL = range(1, 13)
-CREATE = ("m.room.create", "")
-POWER = ("m.room.power_levels", "")
-RULES = ("m.room.join_rules", "")
-
-Content = dict[str, Any]
-Event = tuple[str, str, str | None, Content]  # type, sender, state_key, content
-
-
-def member(user: str, membership: str, sender: str | None = None, **content: Any) -> Event:
-    return "m.room.member", sender or user, user, {"membership": membership, **content}
-
-
-def levels(version: int = 1, **content: Any) -> Content:
-    users = {C: 50, K: 25} if version >= 12 else {A: 100, C: 50, K: 25}
-    return {"users": {**users, **content.pop("users", {})}, **content}
-
-
-def power_event(sender: str, content: Content) -> Event:
-    return "m.room.power_levels", sender, "", content
-
-
-def state_of(version: int) -> list[Event]:
-    creator = {"creator": A} if version <= 10 else {}
-    return [
-        ("m.room.create", A, "", {"room_version": str(version), **creator}),
-        power_event(A, levels(version)),
-        ("m.room.join_rules", A, "", {"join_rule": "invite"}),
-        *(member(user, "join") for user in (A, B, C, K)),
-        member(E, "ban", A),
-        member(F, "invite", A),
-        member(G, "knock"),
-    ]
 
 
 @dataclass
@@ -74,46 +42,6 @@ class Case:
     state: list[Event] | Callable[[int], list[Event]] = field(default_factory=list)
     gone: list[StateKey] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
-
-
-class Room:
-    """Records of a state, with what is replaced replaced."""
-
-    def __init__(self, version: int, changes: Iterable[Event] = (), gone: Iterable[StateKey] = ()) -> None:
-        self.version = get_room_version(str(version))
-        self.state: dict[StateKey, AuthRecord] = {}
-        for event in (*state_of(version), *changes):
-            key = (event[0], event[2] or "")
-            self.state[key] = self.record(
-                event, f"${event[0]}|{event[2]}:x" if key != CREATE else "$create:x"
-            )
-        for key in gone:
-            self.state.pop(key, None)
-
-    def record(self, event: Event, event_id: str = "$event:x", **options: Any) -> AuthRecord:
-        type, sender, state_key, content = event
-        options.setdefault("prev_event_ids", [] if type == CREATE[0] else ["$before:x"])
-        options.setdefault("room_id", "!create:x")
-        return event_auth.make_record(
-            self.version.number, 1, event_id, type, state_key, sender,
-            origin_server_ts=1, depth=1, content=content, auth_nids=(), **options,
-        )  # fmt: skip
-
-    def auth_events(self, record: AuthRecord) -> list[AuthRecord]:
-        keys = list_needed_keys(self.version, record)
-        return [
-            self.state[key]
-            for key in keys
-            if key in self.state and not (key == CREATE and self.version.room_id_is_create_hash)
-        ]
-
-    def judge(self, event: Event, **options: Any) -> tuple[Verdict, Verdict]:
-        """By the state, and by the auth events that the spec selects from it."""
-        record = self.record(event, **options)
-        return (
-            check_auth_state(self.version, record, self.state),
-            check_auth_list(self.version, record, self.auth_events(record), self.state.get(CREATE)),
-        )
 
 
 def pl(number: int, sub: int | None = None) -> Callable[[int], str]:
@@ -155,8 +83,6 @@ def create(content: Content | None = None, sender: str = A) -> Callable[[int], E
     return event
 
 
-TOPIC = ("m.room.topic", C, "", {"topic": "x"})
-MESSAGE = ("m.room.message", B, None, {"body": "x"})
 NEW_PREV = {"prev_event_ids": ["$create:x"]}
 
 CASES = [
@@ -391,190 +317,3 @@ def test_rule(case: Case, version: int) -> None:
         else:
             assert isinstance(verdict, Rejected)
             assert verdict.rule == expected, verdict.reason
-
-
-# --- the list of auth events
-
-
-@pytest.mark.parametrize("version", ALL)
-class TestAuthList:
-    def judge(self, room: Room, change: Callable[[list[AuthRecord]], list[AuthRecord]]) -> Verdict:
-        record = room.record(TOPIC)
-        return check_auth_list(room.version, record, change(room.auth_events(record)), room.state[CREATE])
-
-    def rule(self, room: Room, change: Callable[[list[AuthRecord]], list[AuthRecord]]) -> str:
-        verdict = self.judge(room, change)
-        assert isinstance(verdict, Rejected)
-        return verdict.rule
-
-    def test_complete(self, version: int) -> None:
-        assert self.judge(Room(version), lambda auth: auth) == Accepted()
-        assert self.judge(Room(version), lambda auth: auth[::-1]) == Accepted()
-
-    def test_the_same_twice(self, version: int) -> None:
-        assert self.rule(Room(version), lambda auth: [*auth, auth[-1]]) == "auth.events.1"
-
-    def test_a_rejected_one_does_not_hide_behind_another(self, version: int) -> None:
-        room = Room(version)
-        other = room.record(power_event(A, levels(version)), "$other:x", rejected=True)
-        assert self.rule(room, lambda auth: [other, *auth]) == "auth.events.1"
-        assert self.rule(room, lambda auth: [*auth, other]) == "auth.events.1"
-
-    def test_one_that_does_not_belong(self, version: int) -> None:
-        room = Room(version)
-        assert self.rule(room, lambda auth: [*auth, room.state["m.room.member", B]]) == "auth.events.2"
-        assert self.rule(room, lambda auth: [*auth, room.state[RULES]]) == "auth.events.2"
-        message = room.record(MESSAGE)
-        assert self.rule(room, lambda auth: [*auth, message]) == "auth.events.2"
-        odd = room.record(("m.room.power_levels", A, "x", {}))
-        assert self.rule(room, lambda auth: [*auth, odd]) == "auth.events.2"
-
-    def test_a_rejected_one(self, version: int) -> None:
-        room = Room(version)
-        room.state["m.room.member", C] = room.record(member(C, "join"), rejected=True)
-        assert self.rule(room, lambda auth: auth) == "auth.events.3"
-
-    def test_without_create(self, version: int) -> None:
-        room = Room(version)
-        if version >= 12:
-            assert self.rule(room, lambda auth: [room.state[CREATE], *auth]) == "auth.events.2"
-        else:
-            assert self.rule(room, lambda auth: auth[1:]) == "auth.events.4"
-
-    def test_one_of_another_room(self, version: int) -> None:
-        room = Room(version)
-        room.state["m.room.member", C] = room.record(member(C, "join"), room_id="!other:x")
-        assert self.rule(room, lambda auth: auth) == "auth.events.5"
-
-    def test_one_out_of_the_store(self, version: int) -> None:
-        room = Room(version)
-        stored = event_auth.pack_record(room.state["m.room.member", C])
-        room.state["m.room.member", C] = event_auth.unpack_record(7, [1], stored)
-        assert self.judge(room, lambda auth: auth) == Accepted()
-
-    def test_fewer_than_could_be(self, version: int) -> None:
-        # Nothing demands that all are named, but what is not there does not help.
-        room = Room(version)
-        assert self.rule(room, lambda auth: [e for e in auth if e.type != "m.room.member"]) == "auth.sender"
-
-
-def test_a_rejected_create_event_makes_no_room() -> None:
-    room = Room(12)
-    create_event = room.record(state_of(12)[0], "$create:x", rejected=True)
-    record = room.record(TOPIC)
-    verdict = check_auth_list(room.version, record, room.auth_events(record), create_event)
-    assert verdict == Rejected("auth.room_id", "the room_id does not name an accepted create event")
-
-
-# --- selection
-
-
-@pytest.mark.parametrize("version", ALL)
-@pytest.mark.parametrize(
-    ("event", "expected"),
-    [
-        (("m.room.create", A, "", {}), None),
-        (MESSAGE, [("m.room.member", B)]),
-        (TOPIC, [("m.room.member", C)]),
-        (member(B, "join"), [("m.room.member", B), RULES]),
-        (member(B, "leave"), [("m.room.member", B)]),
-        (member(B, "leave", A), [("m.room.member", A), ("m.room.member", B)]),
-        (member(B, "ban", A), [("m.room.member", A), ("m.room.member", B)]),
-        (member(D, "knock"), [("m.room.member", D), RULES]),
-        (member(D, "invite", A), [("m.room.member", A), ("m.room.member", D), RULES]),
-        (
-            member(D, "invite", A, third_party_invite={"signed": {"token": "t"}}),
-            [("m.room.member", A), ("m.room.member", D), RULES, ("m.room.third_party_invite", "t")],
-        ),
-        (member(D, "invite", A, third_party_invite=5), [("m.room.member", A), ("m.room.member", D), RULES]),
-        (member(D, "leave", join_authorised_via_users_server=A), [("m.room.member", D)]),
-    ],
-)
-def test_selection(version: int, event: Event, expected: list[StateKey] | None) -> None:
-    type, sender, state_key, content = event
-    keys = select_auth_keys(get_room_version(str(version)), type, sender, state_key, content)
-    if expected is None:
-        assert keys == []
-    else:
-        assert set(keys) == {*([CREATE] if version < 12 else []), POWER, *expected}
-    assert len(keys) == len(set(keys))
-
-
-@pytest.mark.parametrize("version", ALL)
-def test_selection_of_the_authoriser_since_v8(version: int) -> None:
-    type, sender, state_key, content = member(D, "join", join_authorised_via_users_server=C)
-    keys = select_auth_keys(get_room_version(str(version)), type, sender, state_key, content)
-    assert (("m.room.member", C) in keys) == (version >= 8)
-
-
-# --- third-party invites
-
-KEY = generate_signing_key("1")
-PUBLIC = encode_verify_key_base64(get_verify_key(KEY))
-
-
-def third_party_invite(signed: Any, sender: str = A, target: str = D) -> Event:
-    return member(target, "invite", sender, third_party_invite={"display_name": "d", "signed": signed})
-
-
-def signed_token(mxid: str = D, token: str = "token") -> Mapping[str, Any]:
-    signed: dict[str, Any] = sign_json({"mxid": mxid, "token": token}, "id.example.org", KEY)
-    return signed
-
-
-@pytest.mark.parametrize("version", ALL)
-@pytest.mark.parametrize(
-    ("event", "invite", "rule"),
-    [
-        (third_party_invite(signed_token()), {"public_key": PUBLIC}, None),
-        (
-            third_party_invite(signed_token()),
-            {"public_key": "x", "public_keys": [{"public_key": PUBLIC}]},
-            None,
-        ),
-        (third_party_invite(signed_token(E), target=E), {"public_key": PUBLIC}, "1.1"),
-        (member(D, "invite", A, third_party_invite={}), {"public_key": PUBLIC}, "1.2"),
-        (member(D, "invite", A, third_party_invite="x"), {"public_key": PUBLIC}, "1.2"),
-        (third_party_invite({"mxid": D}), {"public_key": PUBLIC}, "1.3"),
-        (third_party_invite({"token": "token"}), {"public_key": PUBLIC}, "1.3"),
-        (third_party_invite(signed_token(B)), {"public_key": PUBLIC}, "1.4"),
-        (third_party_invite(signed_token(token="other")), {"public_key": PUBLIC}, "1.5"),
-        (third_party_invite(signed_token(), sender=B), {"public_key": PUBLIC}, "1.6"),
-        (
-            third_party_invite(signed_token()),
-            {"public_key": PUBLIC.replace("/", "_").replace("+", "-")},
-            None,
-        ),
-        (third_party_invite(signed_token()), {"public_key": "A" * 43}, "1.8"),
-        (third_party_invite(signed_token()), {}, "1.8"),
-        (third_party_invite({"mxid": D, "token": "token"}), {"public_key": PUBLIC}, "1.8"),
-        (third_party_invite({**signed_token(), "more": 1}), {"public_key": PUBLIC}, "1.8"),
-    ],
-)
-def test_third_party_invite(version: int, event: Event, invite: Content, rule: str | None) -> None:
-    room = Room(version, [("m.room.third_party_invite", A, "token", invite)])
-    for verdict in room.judge(event):
-        if rule is None:
-            assert verdict == Accepted()
-        else:
-            assert isinstance(verdict, Rejected)
-            assert verdict.rule == f"auth.member.invite.{rule}"
-
-
-@pytest.mark.parametrize(
-    "signatures",
-    [None, [], {"x": 5}, {"x": {"ed25519:1": 5}}, {"x": {"rsa:1": "x"}}, {"x": {"ed25519:1": "%"}}],
-)
-def test_odd_signatures_verify_nothing(signatures: Any) -> None:
-    assert not verify_third_party_signed(
-        {"mxid": D, "token": "t", "signatures": signatures}, [PUBLIC, "%", "é"]
-    )
-
-
-def test_the_number_of_signatures_to_try_is_bounded() -> None:
-    signed = dict(signed_token())
-    good = signed["signatures"]["id.example.org"]["ed25519:1"]
-    many = {f"s{n}": {"ed25519:1": "A" * 86} for n in range(300)}
-    assert not verify_third_party_signed(
-        {**signed, "signatures": {**many, "z": {"ed25519:1": good}}}, [PUBLIC]
-    )
