@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
 from hs.directory.public_rooms import PublicRooms, search_of
@@ -70,74 +71,38 @@ class DirectoryApi:
         self._public_rooms = public_rooms
         self._server_name = server_name
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/directory/room/{alias}",
-        "/_matrix/client/r0/directory/room/{alias}",
-        auth=Auth.USER,
-        limit="other",
-    )
+    @endpoint("PUT", *v3("/directory/room/{alias}"), auth=Auth.USER, limit="other")
     async def put_alias(self, caller: Caller, alias: str, body: AliasBody) -> Empty:
         """Point a new alias to a room."""
         parse_room_id(body.room_id)
         await self._directory.insert(caller.user_id, alias, body.room_id)
         return Empty()
 
-    @endpoint(
-        "GET",
-        "/_matrix/client/v3/directory/room/{alias}",
-        "/_matrix/client/r0/directory/room/{alias}",
-        auth=Auth.NONE,
-        limit="other",
-    )
+    @endpoint("GET", *v3("/directory/room/{alias}"), auth=Auth.NONE, limit="other")
     async def get_alias(self, alias: str) -> dict[str, Any]:
         """The room an alias leads to."""
         room = await self._directory.resolve(alias)
         return {"room_id": room.room_id, "servers": [self._server_name]}
 
-    @endpoint(
-        "DELETE",
-        "/_matrix/client/v3/directory/room/{alias}",
-        "/_matrix/client/r0/directory/room/{alias}",
-        auth=Auth.USER,
-        limit="other",
-    )
+    @endpoint("DELETE", *v3("/directory/room/{alias}"), auth=Auth.USER, limit="other")
     async def delete_alias(self, caller: Caller, alias: str) -> Empty:
         """Remove an alias."""
         await self._directory.delete(caller.user_id, caller.is_admin, alias)
         return Empty()
 
-    @endpoint(
-        "GET",
-        "/_matrix/client/v3/rooms/{room_id}/aliases",
-        "/_matrix/client/r0/rooms/{room_id}/aliases",
-        auth=Auth.USER,
-        limit="other",
-    )
+    @endpoint("GET", *v3("/rooms/{room_id}/aliases"), auth=Auth.USER, limit="other")
     async def get_aliases(self, caller: Caller, room_id: str) -> dict[str, Any]:
         """The room's aliases on this server."""
         room = await get_own_room(self._rooms, room_id)
         return {"aliases": await self._directory.list_for(caller.user_id, caller.is_admin, room)}
 
-    @endpoint(
-        "GET",
-        "/_matrix/client/v3/directory/list/room/{room_id}",
-        "/_matrix/client/r0/directory/list/room/{room_id}",
-        auth=Auth.NONE,
-        limit="other",
-    )
+    @endpoint("GET", *v3("/directory/list/room/{room_id}"), auth=Auth.NONE, limit="other")
     async def get_visibility(self, room_id: str) -> dict[str, Any]:
         """Whether the room is published."""
         room = await get_room(self._rooms, room_id)
         return {"visibility": "public" if await self._directory.is_published(room) else "private"}
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/directory/list/room/{room_id}",
-        "/_matrix/client/r0/directory/list/room/{room_id}",
-        auth=Auth.USER,
-        limit="other",
-    )
+    @endpoint("PUT", *v3("/directory/list/room/{room_id}"), auth=Auth.USER, limit="other")
     async def put_visibility(self, caller: Caller, room_id: str, body: VisibilityBody) -> Empty:
         """Publish the room, or take it off the list."""
         room = await get_room(self._rooms, room_id)
@@ -145,25 +110,13 @@ class DirectoryApi:
         await self._directory.set_visibility(caller.user_id, caller.is_admin, room, is_public)
         return Empty()
 
-    @endpoint(
-        "GET",
-        "/_matrix/client/v3/publicRooms",
-        "/_matrix/client/r0/publicRooms",
-        auth=Auth.NONE,
-        limit="other",
-    )
+    @endpoint("GET", *v3("/publicRooms"), auth=Auth.NONE, limit="other")
     async def get_public_rooms(self, query: ListQuery) -> dict[str, Any]:
         """The published rooms, a page at a time."""
         self._check_server(query.server)
         return await self._public_rooms.list_page(search_of(None, None), query.limit, query.since)
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/publicRooms",
-        "/_matrix/client/r0/publicRooms",
-        auth=Auth.USER,
-        limit="other",
-    )
+    @endpoint("POST", *v3("/publicRooms"), auth=Auth.USER, limit="other")
     async def post_public_rooms(self, caller: Caller, query: ServerQuery, body: ListBody) -> dict[str, Any]:
         """The published rooms that match a filter."""
         self._check_server(query.server)

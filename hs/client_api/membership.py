@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
@@ -51,48 +52,24 @@ class MembershipApi:
         self._directory = directory
         self._gate = gate
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/join",
-        "/_matrix/client/r0/rooms/{room_id}/join",
-        auth=Auth.USER,
-        limit="join",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/join"), auth=Auth.USER, limit="join")
     async def post_join_by_id(self, caller: Caller, room_id: str, body: ReasonBody) -> dict[str, Any]:
         """Join the room with this id."""
         return await self._join(caller, await get_room(self._rooms, room_id), body)
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/join/{room_id_or_alias}",
-        "/_matrix/client/r0/join/{room_id_or_alias}",
-        auth=Auth.USER,
-        limit="join",
-    )
+    @endpoint("POST", *v3("/join/{room_id_or_alias}"), auth=Auth.USER, limit="join")
     async def post_join(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
         """Join the room with this id or alias."""
         return await self._join(caller, await self._resolve(room_id_or_alias), body)
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/knock/{room_id_or_alias}",
-        "/_matrix/client/r0/knock/{room_id_or_alias}",
-        auth=Auth.USER,
-        limit="join",
-    )
+    @endpoint("POST", *v3("/knock/{room_id_or_alias}"), auth=Auth.USER, limit="join")
     async def post_knock(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
         """Ask to be let into the room."""
         room = await self._resolve(room_id_or_alias)
         await self._memberships.knock(room, caller.user_id, body.reason)
         return {"room_id": room.room_id}
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/invite",
-        "/_matrix/client/r0/rooms/{room_id}/invite",
-        auth=Auth.USER,
-        limit="invite",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/invite"), auth=Auth.USER, limit="invite")
     async def post_invite(self, caller: Caller, room_id: str, body: InviteBody) -> Empty:
         """Invite a user."""
         room = await get_own_room(self._rooms, room_id)
@@ -105,26 +82,14 @@ class MembershipApi:
         await self._memberships.invite(room, caller.user_id, body.user_id, _reason(body.reason))
         return Empty()
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/leave",
-        "/_matrix/client/r0/rooms/{room_id}/leave",
-        auth=Auth.USER,
-        limit="join",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/leave"), auth=Auth.USER, limit="join")
     async def post_leave(self, caller: Caller, room_id: str, body: ReasonBody) -> Empty:
         """Leave the room, reject its invite or take a knock back."""
         room = await get_room(self._rooms, room_id)
         await self._memberships.leave(room, caller.user_id, body.reason)
         return Empty()
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/kick",
-        "/_matrix/client/r0/rooms/{room_id}/kick",
-        auth=Auth.USER,
-        limit="invite",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/kick"), auth=Auth.USER, limit="invite")
     async def post_kick(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
         """Remove a user, or reject their knock."""
         parse_user_id(body.user_id)
@@ -132,13 +97,7 @@ class MembershipApi:
         await self._memberships.kick(room, caller.user_id, body.user_id, body.reason)
         return Empty()
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/ban",
-        "/_matrix/client/r0/rooms/{room_id}/ban",
-        auth=Auth.USER,
-        limit="invite",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/ban"), auth=Auth.USER, limit="invite")
     async def post_ban(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
         """Remove a user and keep them out."""
         parse_user_id(body.user_id)
@@ -146,13 +105,7 @@ class MembershipApi:
         await self._memberships.ban(room, caller.user_id, body.user_id, body.reason)
         return Empty()
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/unban",
-        "/_matrix/client/r0/rooms/{room_id}/unban",
-        auth=Auth.USER,
-        limit="invite",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/unban"), auth=Auth.USER, limit="invite")
     async def post_unban(self, caller: Caller, room_id: str, body: TargetBody) -> Empty:
         """Lift a ban."""
         parse_user_id(body.user_id)
@@ -160,13 +113,7 @@ class MembershipApi:
         await self._memberships.unban(room, caller.user_id, body.user_id, body.reason)
         return Empty()
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/rooms/{room_id}/forget",
-        "/_matrix/client/r0/rooms/{room_id}/forget",
-        auth=Auth.USER,
-        limit="join",
-    )
+    @endpoint("POST", *v3("/rooms/{room_id}/forget"), auth=Auth.USER, limit="join")
     async def post_forget(self, caller: Caller, room_id: str) -> Empty:
         """Take a room that the caller has left off their lists."""
         await self._memberships.forget(await get_room(self._rooms, room_id), caller.user_id)

@@ -5,6 +5,7 @@ Spec: client-server-api "Creation".
 
 from typing import Any
 
+from hs.client_api.paths import v3
 from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, endpoint
 from hs.matrix.errors import ThreepidDenied
@@ -18,13 +19,7 @@ class RoomsApi:
         self._creator = creator
         self._directory = directory
 
-    @endpoint(
-        "POST",
-        "/_matrix/client/v3/createRoom",
-        "/_matrix/client/r0/createRoom",
-        auth=Auth.USER,
-        limit="room_creation",
-    )
+    @endpoint("POST", *v3("/createRoom"), auth=Auth.USER, limit="room_creation")
     async def post_create_room(self, caller: Caller, body: CreateRoom) -> dict[str, Any]:
         """Make a room whose first events, alias and publication stand or fall together."""
         if body.invite_3pid:

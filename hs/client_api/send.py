@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hs.client_api.member_events import MemberEvents
+from hs.client_api.paths import v3
 from hs.client_api.room_params import check_name, check_txn_id, get_own_room
 from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, endpoint
@@ -15,7 +16,7 @@ from hs.matrix.errors import BadJson, MissingParam
 from hs.matrix.ids import parse_event_id
 from hs.rooms.drafts import Draft, Transaction
 from hs.rooms.writer import RoomWriter
-from hs.storage.rooms import RoomInfo, RoomStore
+from hs.storage.rooms import RoomStore
 
 
 class RedactBody(msgspec.Struct):
@@ -35,13 +36,7 @@ class SendApi:
         self._members = members
         self._directory = directory
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}",
-        "/_matrix/client/r0/rooms/{room_id}/send/{event_type}/{txn_id}",
-        auth=Auth.USER,
-        limit="message",
-    )
+    @endpoint("PUT", *v3("/rooms/{room_id}/send/{event_type}/{txn_id}"), auth=Auth.USER, limit="message")
     async def put_send(
         self, caller: Caller, room_id: str, event_type: str, txn_id: str, body: dict[str, Any]
     ) -> dict[str, Any]:
@@ -49,23 +44,11 @@ class SendApi:
         room = await get_own_room(self._rooms, room_id)
         transaction = _transaction(caller, f"send/{check_name('the event type', event_type)}", txn_id)
         if event_type == "m.room.redaction":
-            redacts = body.pop("redacts", None)
-            if redacts is None:
-                raise MissingParam("redacts is missing")
-            if not isinstance(redacts, str):
-                raise BadJson("redacts must be an event id")
-            draft = _redaction(room, caller, redacts, body, transaction)
-        else:
-            draft = Draft(event_type, caller.user_id, body, transaction=transaction)
+            _check_redacts(body.get("redacts"))
+        draft = Draft(event_type, caller.user_id, body, transaction=transaction)
         return {"event_id": (await self._writer.send(room, draft)).event_id}
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/rooms/{room_id}/redact/{event_id}/{txn_id}",
-        "/_matrix/client/r0/rooms/{room_id}/redact/{event_id}/{txn_id}",
-        auth=Auth.USER,
-        limit="message",
-    )
+    @endpoint("PUT", *v3("/rooms/{room_id}/redact/{event_id}/{txn_id}"), auth=Auth.USER, limit="message")
     async def put_redact(
         self, caller: Caller, room_id: str, event_id: str, txn_id: str, body: RedactBody
     ) -> dict[str, Any]:
@@ -74,29 +57,17 @@ class SendApi:
         content = {} if body.reason is None else {"reason": body.reason}
         parse_event_id(event_id)
         transaction = _transaction(caller, f"redact/{event_id}", txn_id)
-        draft = _redaction(room, caller, event_id, content, transaction)
+        draft = Draft("m.room.redaction", caller.user_id, content, redacts=event_id, transaction=transaction)
         return {"event_id": (await self._writer.send(room, draft)).event_id}
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/{state_key}",
-        "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/{state_key}",
-        auth=Auth.USER,
-        limit="state",
-    )
+    @endpoint("PUT", *v3("/rooms/{room_id}/state/{event_type}/{state_key}"), auth=Auth.USER, limit="state")
     async def put_state(
         self, caller: Caller, room_id: str, event_type: str, state_key: str, body: dict[str, Any]
     ) -> dict[str, Any]:
         """Set a state event."""
         return await self._set_state(caller, room_id, event_type, state_key, body)
 
-    @endpoint(
-        "PUT",
-        "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
-        "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
-        auth=Auth.USER,
-        limit="state",
-    )
+    @endpoint("PUT", *v3("/rooms/{room_id}/state/{event_type}"), auth=Auth.USER, limit="state")
     async def put_keyless_state(
         self, caller: Caller, room_id: str, event_type: str, body: dict[str, Any]
     ) -> dict[str, Any]:
@@ -121,11 +92,10 @@ def _transaction(caller: Caller, endpoint_name: str, txn_id: str) -> Transaction
     return Transaction(caller.device_id or "", endpoint_name, check_txn_id(txn_id))
 
 
-def _redaction(
-    room: RoomInfo, caller: Caller, redacts: str, content: dict[str, Any], transaction: Transaction
-) -> Draft:
-    """The redaction as the room's version has it: up to v10 `redacts` stands outside of the content."""
+def _check_redacts(redacts: object) -> None:
+    """The content of a redaction names an event; where the id goes is up to the room's version."""
+    if redacts is None:
+        raise MissingParam("redacts is missing")
+    if not isinstance(redacts, str):
+        raise BadJson("redacts must be an event id")
     parse_event_id(redacts)
-    if room.version.redacts_in_content:
-        content = {**content, "redacts": redacts}
-    return Draft("m.room.redaction", caller.user_id, content, redacts=redacts, transaction=transaction)
