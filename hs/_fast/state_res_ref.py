@@ -101,7 +101,10 @@ def _look_up(lookup: Lookup, keys: set[Key]) -> dict[Key, int]:
 
 
 def _is_power_event(record: AuthRecord) -> bool:
-    """Whether it might take away somebody's ability to do something. Spec: rooms/v2 "Power events"."""
+    """Whether it might take away somebody's ability to do something. Spec: rooms/v2 "Power events".
+
+    As in all known servers only with an empty state key, and the create event is one.
+    """
     if (record.type, record.state_key) in (_POWER, _JOIN_RULES, _CREATE):
         return True
     return (
@@ -131,7 +134,11 @@ class _Events:
         return None
 
     def add_auth_chains(self, starts: set[int], full: set[int]) -> set[int]:
-        """The events with those of their auth chains that can be reached within the full conflicted set."""
+        """The events with those of their auth chains that can be reached within the full conflicted set.
+
+        By the letter, an ancestor beyond a gap (an event outside of the set) belongs to them, too. No known
+        server walks across such gaps, and servers must agree.
+        """
         found, todo = set(starts), list(starts)
         while todo:
             for auth in self.records[todo.pop()].auth_nids:

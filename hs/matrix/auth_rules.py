@@ -70,7 +70,7 @@ def select_auth_keys(
 
 
 def list_needed_keys(version: RoomVersion, record: AuthRecord) -> list[StateKey]:
-    """The (type, state_key) pairs that `check_auth_state` looks at; the create event always among them."""
+    """The (type, state_key) pairs that `check_auth_state` looks at: as selected, and m.room.create in v12 too."""
     return event_auth.list_needed_keys(version.number, record)
 
 
