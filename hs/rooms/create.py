@@ -172,7 +172,6 @@ def power_levels(creator: str, request: CreateRoom, version: RoomVersion) -> dic
         "redact": 50,
         # In private rooms, anyone inside may bring others in; in public ones nobody needs to.
         "invite": 0 if request.effective_preset != "public_chat" else 50,
-        "historical": 100,
     }
     return content | request.power_level_content_override
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from cachetools import LRUCache
 
 from hs._fast import canonical_json, event_record
 from hs._fast.event_record import EventRecord
@@ -26,6 +27,9 @@ class Flag(IntFlag):
     PARTIAL = 8
     REDACTED = 16
 
+
+# About 250 bytes each: 75 MB when full.
+_RESIDENT_IDS = 300_000
 
 # Rows that have no place in a timeline.
 HIDDEN = int(Flag.OUTLIER | Flag.REJECTED | Flag.SOFT_FAILED)
@@ -101,6 +105,8 @@ class EventStore:
     def __init__(self, database: Database, cache: EventCache) -> None:
         self._database = database
         self._cache = cache
+        # Which events are held never changes, so what was once found stays true.
+        self._nids: LRUCache[tuple[int, str], int] = LRUCache(_RESIDENT_IDS)
 
     async def get(self, event_nid: int) -> EventRecord:
         """The event with this number; NotFound where there is none."""
@@ -118,7 +124,17 @@ class EventStore:
         return (await self.find_nids(room_nid, [event_id])).get(event_id)
 
     async def find_nids(self, room_nid: int, event_ids: Sequence[str]) -> dict[str, int]:
-        """Numbers of those of `event_ids` that the room holds; one query for any size."""
+        """Numbers of those of `event_ids` that the room holds: from memory, and one query for all others."""
+        found = {id: nid for id in event_ids if (nid := self._nids.get((room_nid, id))) is not None}
+        missing = [id for id in event_ids if id not in found and "\x00" not in id]
+        if missing:
+            loaded = await self._load_nids(room_nid, missing)
+            for event_id, nid in loaded.items():
+                self._nids[room_nid, event_id] = nid
+            found |= loaded
+        return found
+
+    async def _load_nids(self, room_nid: int, event_ids: Sequence[str]) -> dict[str, int]:
         rows = await self._database.fetch(
             "SELECT event_id, event_nid FROM events WHERE event_id = ANY($2::text[]) AND room_nid = $1",
             room_nid,
@@ -139,4 +155,5 @@ class EventStore:
         """Keep what a commit has just written; events that it redacted are read anew."""
         for record in records:
             self._cache.put(record.event_nid, record.data)
+            self._nids[record.room_nid, record.event_id] = record.event_nid
         self._cache.invalidate(redacted_nids)
