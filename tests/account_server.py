@@ -8,25 +8,39 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from hs.accounts.account_data import AccountData
+from hs.accounts.devices import Devices
+from hs.accounts.filters import Filters
 from hs.accounts.login import Login
 from hs.accounts.management import AccountManagement
 from hs.accounts.overrides import Limit, RateLimitOverrides
 from hs.accounts.passwords import Passwords
 from hs.accounts.profiles import Profiles
+from hs.accounts.push_rules import UserPushRules
 from hs.accounts.registration import Registration
 from hs.accounts.tokens import AccessTokens
 from hs.accounts.ui_auth import InteractiveAuth
+from hs.admin_api.register import RegisterApi
 from hs.client_api.account import AccountApi
+from hs.client_api.account_data import AccountDataApi
+from hs.client_api.devices import DevicesApi
+from hs.client_api.filters import FiltersApi
 from hs.client_api.login import LoginApi
+from hs.client_api.profile import ProfileApi
+from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.registration import RegistrationApi
+from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.http.app import App
 from hs.http.rate_limit import RateLimiter
 from hs.storage.database import Database
+from hs.storage.streams import StreamIds
+from hs.storage.user_data import AccountDataStore, FilterStore
 from hs.storage.users import UserStore
 from tests.people import Town
 
 SERVER_NAME = "test.example"
+SHARED_SECRET = "only for tests"
 
 
 @dataclass
@@ -62,6 +76,8 @@ class AccountServer:
     more_apis: Sequence[object] = ()
     profile_changes: list[str] = field(default_factory=list)
     deactivated: list[str] = field(default_factory=list)
+    account_data_news: list[tuple[str, int]] = field(default_factory=list)
+    shared_secret: str = SHARED_SECRET
 
     def __post_init__(self) -> None:
         self.users = UserStore(self.database)
@@ -71,6 +87,10 @@ class AccountServer:
         self.registration = Registration(self.users, self.passwords, SERVER_NAME, self.clock)
         self.login = Login(self.users, self.passwords, self.tokens, SERVER_NAME)
         self.profiles = Profiles(self.users, SERVER_NAME)
+        self.account_data_store = AccountDataStore(
+            self.database, StreamIds(0), lambda *news: self.account_data_news.append(news)
+        )
+        self.account_data = AccountData(self.account_data_store)
 
     def build_app(self) -> App:
         """The app of a listener."""
@@ -86,6 +106,13 @@ class AccountServer:
             LoginApi(self.login, self.tokens, limiter),
             RegistrationApi(self.registration, self.login, auth, self.is_registration_enabled),
             AccountApi(accounts, auth),
+            DevicesApi(Devices(self.users, self.tokens), auth),
+            ProfileApi(self.profiles, self._on_profile_change),
+            AccountDataApi(self.account_data),
+            FiltersApi(Filters(FilterStore(self.database))),
+            PushRulesApi(UserPushRules(self.account_data_store)),
+            SmallAnswersApi(),
+            RegisterApi(self.registration, self.login, limiter, self.shared_secret, self.clock.monotonic),
             *self.more_apis,
         ]
         return App(apis, self.tokens, limiter, self.trusts_proxy)

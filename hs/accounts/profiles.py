@@ -2,7 +2,7 @@
 
 from cachetools import LRUCache
 
-from hs.matrix.errors import InvalidParam, NotFound, TooLarge
+from hs.matrix.errors import InvalidParam, NotFound, ProfileTooLarge
 from hs.storage.users import UserStore
 
 FIELDS = ("displayname", "avatar_url")
@@ -37,9 +37,9 @@ class Profiles:
     async def set_field(self, user_id: str, field: str, value: str | None) -> bool:
         """Whether the profile has changed; None and "" take the field away.
 
-        Raises InvalidParam for another field or what is no text, TooLarge for one that is too long.
+        Raises InvalidParam for another field or what is no text, ProfileTooLarge for one that is too long.
         """
-        _check_value(field, value)
+        check_field(field, value)
         before = await self.get(user_id)
         if (value or None) == before.get(field):
             return False
@@ -69,11 +69,12 @@ class Profiles:
         return found
 
 
-def _check_value(field: str, value: str | None) -> None:
+def check_field(field: str, value: str | None) -> None:
+    """InvalidParam for another field or what is no text, ProfileTooLarge for a value that is too long."""
     if field not in FIELDS:
         raise InvalidParam(f"profiles have {' and '.join(FIELDS)} here")
     limit = MAX_NAME_BYTES if field == "displayname" else MAX_URL_BYTES
     if value is not None and len(value.encode()) > limit:
-        raise TooLarge(f"{field} has at most {limit} bytes")
+        raise ProfileTooLarge(f"{field} has at most {limit} bytes")
     if value is not None and "\x00" in value:
         raise InvalidParam(f"{field} must not hold a NUL character")

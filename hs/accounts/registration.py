@@ -28,10 +28,16 @@ class Registration:
         if await self._users.find_user(user_id) is not None:
             raise UserInUse("this user name is taken")
 
-    async def register(self, localpart: str | None, password: str | None, admin: bool = False) -> str:
+    async def register(
+        self,
+        localpart: str | None,
+        password: str | None,
+        admin: bool = False,
+        display_name: str | None = None,
+    ) -> str:
         """The user id of the new account, with a generated name where `localpart` is None.
 
-        Without a password nobody can log in with one. Raises InvalidUsername, UserInUse, and InvalidParam
+        Without a password nobody can log in with one; the display name is the localpart unless given. Raises InvalidUsername, UserInUse, and InvalidParam
         for a password of absurd length.
         """
         name = _generate() if localpart is None else localpart
@@ -39,7 +45,9 @@ class Registration:
         await self.check_available(name)
         user_id = make_user_id(name, self._server_name)
         password_hash = None if password is None else await self._passwords.hash(password)
-        if not await self._users.insert_user(user_id, password_hash, admin, name, self._clock.now_ms()):
+        if not await self._users.insert_user(
+            user_id, password_hash, admin, display_name or name, self._clock.now_ms()
+        ):
             raise UserInUse("this user name is taken")
         return user_id
 

@@ -1,12 +1,12 @@
 """The client-server API: one module for each section of the specification, one class of endpoints in each.
 
-    versions, capabilities, small_answers   what this server is and has
+    versions, small_answers   what this server is and has
     login, registration, account, devices   accounts and sessions
     profile, account_data, filters, push_rules   what users keep here
     rooms, membership, send, directory      rooms: made, entered, filled, found
     sync                                    what is new
 
-    paths, room_params, text                what several of them check in the same way
+    paths, own_user, room_params              what several of them check in the same way
 
 Rules:
 - An endpoint checks what the types of its parameters cannot say, calls one service below, and shapes the

@@ -171,6 +171,10 @@ class App:
         return ClientInfo(address, request.headers.get("User-Agent", ""), f"{scheme}://{host}")
 
     def _decode_body(self, data: bytes, body_type: Any) -> Any:
+        if body_type is RawJson:
+            # Decoding skips nothing: what is stored as it is must be whole and UTF-8 for those who read it.
+            self._decode_body(data, dict[str, Any])
+            return RawJson(data or b"{}")
         decoder = self._body_decoders.get(body_type)
         if decoder is None:
             decoder = self._body_decoders[body_type] = msgspec.json.Decoder(body_type)

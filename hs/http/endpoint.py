@@ -4,7 +4,8 @@
     async def put_typing(self, caller: Caller, room_id: str, user_id: str, body: TypingBody) -> Empty:
 
 The annotations are the schema. Parameters are the path's names (always `str`) and, as wanted, `caller`,
-`body` (a Struct or a type that msgspec can decode), `query` (a Struct) and `client` (a ClientInfo).
+`body` (a Struct, a type that msgspec can decode, or RawJson for an object as the client wrote it), `query`
+(a Struct) and `client` (a ClientInfo).
 The answer is a Struct, a dict, Empty or RawJson. Mistakes in a declaration raise at import.
 """
 
@@ -42,7 +43,7 @@ class Empty(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RawJson:
-    """An answer that is JSON bytes already."""
+    """An answer that is JSON bytes already; as a body, a JSON object that is checked but not decoded."""
 
     body: bytes
     status: int = 200
