@@ -37,8 +37,8 @@ class Registration:
     ) -> str:
         """The user id of the new account, with a generated name where `localpart` is None.
 
-        Without a password nobody can log in with one; the display name is the localpart unless given. Raises InvalidUsername, UserInUse, and InvalidParam
-        for a password of absurd length.
+        Without a password nobody can log in with one; the display name is the localpart unless given.
+        Raises InvalidUsername, UserInUse, and InvalidParam for a password of absurd length.
         """
         name = _generate() if localpart is None else localpart
         # Before the expensive hash; the insert below is what counts.
