@@ -10,6 +10,7 @@ import msgspec
 from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room
 from hs.http.endpoint import Auth, Caller, RawJson, endpoint
+from hs.matrix.errors import Forbidden, NotFound
 from hs.matrix.tokens import parse_pagination_token
 from hs.storage.rooms import RoomStore
 from hs.sync.access import RoomAccess
@@ -55,8 +56,12 @@ class EventsReadApi:
     @endpoint("GET", *v3("/rooms/{room_id}/event/{event_id}"), auth=Auth.USER, limit="other")
     async def get_event(self, caller: Caller, room_id: str, event_id: str) -> RawJson:
         """One event."""
-        room = await get_own_room(self._rooms, room_id)
-        access = await self._access.check_reader(room, caller.user_id)
+        try:
+            room = await get_own_room(self._rooms, room_id)
+            access = await self._access.check_reader(room, caller.user_id)
+        except Forbidden as error:
+            # Spec: 404 also where the caller may not read the event.
+            raise NotFound("there is no such event, or you may not see it") from error
         return RawJson(await self._pagination.event(room, _viewer(caller), access, event_id))
 
     @endpoint("GET", *v3("/rooms/{room_id}/state"), auth=Auth.USER, limit="other")

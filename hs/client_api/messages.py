@@ -10,6 +10,7 @@ import msgspec
 from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room
 from hs.http.endpoint import Auth, Caller, RawJson, endpoint
+from hs.matrix.errors import MissingParam
 from hs.matrix.filters import MAX_LIMIT, RoomEventFilter, build_matcher, limit_of, parse_room_event_filter
 from hs.matrix.tokens import parse_pagination_token
 from hs.storage.rooms import RoomStore
@@ -24,7 +25,7 @@ _Limit = Annotated[int, msgspec.Meta(ge=0)]
 class MessagesQuery(msgspec.Struct):
     """The query of GET /messages."""
 
-    dir: Literal["b", "f"]
+    dir: Literal["b", "f"] | None = None
     from_: str | None = msgspec.field(default=None, name="from")
     to: str | None = None
     limit: _Limit | None = None
@@ -49,6 +50,8 @@ class MessagesApi:
     @endpoint("GET", *v3("/rooms/{room_id}/messages"), auth=Auth.USER, limit="other")
     async def get_messages(self, caller: Caller, room_id: str, query: MessagesQuery) -> RawJson:
         """A page of the room's history."""
+        if query.dir is None:
+            raise MissingParam("dir must be b or f")
         definition = _parse_filter(query.filter)
         request = PageRequest(
             query.dir == "b",

@@ -89,7 +89,9 @@ class Pagination:
         if page.end is not None:
             parts.append(b'"end":' + msgspec.json.encode(str(page.end)))
         if request.lazy_members and page.events:
-            root = self._states.after(page.events[0].record)
+            # The last moment: by then everybody who speaks on the page has come.
+            newest = page.events[0 if request.backwards else -1]
+            root = self._states.after(newest.record)
             members = await self._senders(room, root, [seen.record for seen in page.events])
             parts.append(b'"state":[%b]' % b",".join(await self._render_records(viewer, members)))
         return b",".join(parts) + b"}"

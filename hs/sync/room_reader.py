@@ -105,11 +105,10 @@ class RoomReader:
         return await self._events.get(nid)
 
     async def _root_at(self, room: RoomInfo, access: Access, at: RoomToken | TopologicalToken | None) -> Node:
-        if at is None:
+        if at is None or (isinstance(at, RoomToken) and at.max_stream >= access.until):
             return await self._access.state_root(room, access)
         if isinstance(at, RoomToken):
-            stream = min(at.max_stream, access.until)
-            return self._states.root(await self._timeline.find_state_id_at(room.room_nid, stream))
+            return self._states.root(await self._timeline.find_state_id_at(room.room_nid, at.max_stream))
         places = await self._timeline.list_before(room.room_nid, at.depth, at.stream, access.until, 1)
         if not places:
             return self._states.root(0)

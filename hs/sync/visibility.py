@@ -100,6 +100,6 @@ def _is_visible(moment: _Moment, joined_later: bool) -> bool:
     if moment.visibility == "joined":
         return False
     if moment.visibility == "invited":
-        return moment.membership == "invite" and joined_later
+        return moment.membership == "invite"
     # "shared", and what nobody knows: the spec's default.
     return joined_later
