@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -12,7 +13,7 @@ from hs.matrix.room_versions import ROOM_VERSIONS
 from hs.rooms.build import Signer
 from hs.rooms.create import CreateRoom
 from hs.rooms.drafts import Committed, Draft, Transaction
-from hs.storage.database import Database
+from hs.storage.database import Database, Writer
 from hs.storage.rooms import RoomInfo
 from tests.rooms.conftest import ALICE, BOB, make_engine
 
@@ -198,3 +199,43 @@ async def test_the_state_before_an_event_is_what_it_was(engine: Engine) -> None:
     [(_, old, new)] = await engine.states.diff(room.room_nid, before, after)
     assert new == sent.event_nid
     assert (await engine.events.get(old)).content["topic"] == "old"
+
+
+async def test_a_lost_connection_fails_the_commit_and_nothing_else(engine: Engine) -> None:
+    room = await make_room(engine)
+    commits: list[Committed] = []
+    engine.committer.on_commit(commits.append)
+
+    async def cut(writer: Writer, _: RoomInfo) -> None:
+        await writer.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    topic = Draft("m.room.topic", ALICE, {"topic": "lost"}, state_key="")
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await engine.writer.send(room, topic, on_write=cut)
+    sent = await engine.writer.send(room, message())
+    assert await state_content(engine, room, "m.room.topic") is None
+    # Readers are told that they cannot rely on what they remember of the room.
+    assert [commit.is_uncertain for commit in commits] == [True, False]
+    assert commits[1].records[0].event_id == sent.event_id
+
+
+async def test_forks_are_resolved_and_joined_by_the_next_event(
+    engine: Engine, database: Database, signer: Signer
+) -> None:
+    room = await make_room(engine, topic="trunk")
+    root = await database.fetch("SELECT event_nid FROM forward_extremities")
+    first = await engine.writer.send(room, Draft("m.room.topic", ALICE, {"topic": "branch"}, state_key=""))
+    # Another branch, as if from another server: the room's head before the topic is one of its heads again.
+    async with database.write() as writer:
+        await writer.execute(
+            "INSERT INTO forward_extremities (room_nid, event_nid) VALUES ($1, $2)",
+            room.room_nid,
+            root[0]["event_nid"],
+        )
+    restarted = await make_engine(database, signer)
+    joined = await restarted.writer.send(room, message())
+    record = await restarted.events.get(joined.event_nid)
+    assert len(record.prev_event_ids) == 2
+    assert first.event_id in record.prev_event_ids
+    assert await state_content(restarted, room, "m.room.topic") == {"topic": "branch"}
+    assert len(await database.fetch("SELECT event_nid FROM forward_extremities")) == 1
