@@ -15,7 +15,7 @@ from hs.storage.members import MemberStore
 from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.access import RoomAccess
-from hs.sync.client_events import ClientEvents
+from hs.sync.client_events import ClientEvents, Viewer
 from hs.sync.pagination import Pagination
 from hs.sync.room_reader import RoomReader
 from hs.sync.user_rooms import UserRooms
@@ -75,6 +75,12 @@ class Library:
         return await self._ask(
             self.messages.get_context, user_id, query, room_id=room.room_id, event_id=event_id
         )
+
+    async def reader_state(self, room: RoomInfo, type: str, state_key: str = "") -> Any:
+        """A current state event as Alice reads it."""
+        access = await self.access.check_reader(room, ALICE)
+        viewer = Viewer(ALICE, "DEVICE")
+        return msgspec.json.decode(await self.reader.state_event(room, viewer, access, type, state_key))
 
     async def _ask(self, method: Any, user_id: str, query: dict[str, Any], **arguments: str) -> Any:
         wanted = msgspec.convert(query, method.__endpoint__.query_type)
