@@ -4,7 +4,7 @@
 How: a record knows its type and membership as small numbers, and the rules look at a `View` with one
 slot per state key that an event's rules can touch, so a check makes no tuples and no dicts.
 
-More than 500 lines: records and rules work on the same C fields; the twin has them in two files.
+Size: records and rules work on the same C fields; the twin has them in two files.
 """
 
 import json

@@ -5,7 +5,7 @@ How: every state key that the conflict touches becomes a small number ("slot"), 
 and so does every auth event that may have to stand in. The iterative checks then only index arrays.
 Orders are sorted as C structs; texts are compared only where power, position and time are equal.
 
-More than 500 lines: the steps share one set of C arrays, which a second module could only see through
+Size: the steps share one set of C arrays, which a second module could only see through
 Python or by exporting all of them.
 """
 
