@@ -136,7 +136,7 @@ class FilterStore:
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", user_id, _FILTERS_LOCK
             )
             row = await writer.fetchrow(
-                "SELECT (SELECT filter_id FROM filters WHERE user_id = $1 AND md5(filter_json) = md5($2)) AS known, "
+                "SELECT (SELECT filter_id FROM filters WHERE user_id = $1 AND md5(filter_json) = md5($2::bytea)) AS known, "
                 "(SELECT coalesce(max(filter_id), -1) + 1 FROM filters WHERE user_id = $1) AS next",
                 user_id,
                 filter_json,

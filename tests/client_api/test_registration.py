@@ -1,0 +1,145 @@
+"""POST /register and GET /register/available."""
+
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from typing import Any
+
+import pytest
+
+from hs.storage.database import Database
+from tests.account_server import AccountServer, accounts, town
+from tests.people import Answer, Town
+
+DUMMY = {"type": "m.login.dummy"}
+
+
+async def register(town: Town, **body: Any) -> Answer:
+    return await town.visitor.post("register", body={"auth": DUMMY, "password": "a secret", **body})
+
+
+async def test_the_flow_is_shown_then_taken(town: Town) -> None:
+    body: dict[str, Any] = {"username": "alice", "password": "a secret"}
+    asked = await town.visitor.post("register", body=body)
+    assert asked.status == 401
+    assert asked.body["flows"] == [{"stages": ["m.login.dummy"]}]
+    assert asked.body["params"] == {}
+    assert "errcode" not in asked.body
+    assert "completed" not in asked.body
+    body["auth"] = {**DUMMY, "session": asked.body["session"]}
+    made = await town.visitor.post("register", body=body)
+    assert made.status == 200, made
+    assert made.body["user_id"] == "@alice:test.example"
+    assert made.body["home_server"] == "test.example"
+    headers = {"Authorization": f"Bearer {made.body['access_token']}"}
+    who = await town.visitor.raw("GET", "/_matrix/client/r0/account/whoami", headers=headers)
+    assert who.body["device_id"] == made.body["device_id"]
+
+
+async def test_a_session_is_good_once_and_not_forever(accounts: AccountServer, town: Town) -> None:
+    session = (await town.visitor.post("register")).body["session"]
+    auth = {**DUMMY, "session": session}
+    assert (await register(town, username="a", auth=auth)).status == 200
+    assert (await register(town, username="b", auth=auth)).error == (400, "M_UNKNOWN")
+    session = (await town.visitor.post("register")).body["session"]
+    accounts.clock.advance(3600)
+    assert (await register(town, username="b", auth={**DUMMY, "session": session})).error == (
+        400,
+        "M_UNKNOWN",
+    )
+
+
+async def test_a_stage_that_is_not_offered_fails_with_the_flows(town: Town) -> None:
+    answer = await register(town, username="a", auth={"type": "m.login.recaptcha"})
+    assert answer.error == (401, "M_UNKNOWN")
+    assert answer.body["flows"] == [{"stages": ["m.login.dummy"]}]
+    assert answer.body["session"]
+
+
+@pytest.mark.parametrize(
+    ("name", "errcode"),
+    [
+        ("alice", "M_USER_IN_USE"),
+        ("Alice", "M_INVALID_USERNAME"),
+        ("", "M_INVALID_USERNAME"),
+        ("@alice:test.example", "M_INVALID_USERNAME"),
+        ("ünï", "M_INVALID_USERNAME"),
+        ("a b", "M_INVALID_USERNAME"),
+        ("nul\x00", "M_INVALID_USERNAME"),
+        ("x" * 243, "M_INVALID_USERNAME"),
+    ],
+)
+async def test_names_that_cannot_be_had(town: Town, name: str, errcode: str) -> None:
+    assert (await register(town, username="alice")).status == 200
+    # Before the interactive authentication, so that nobody solves a captcha in vain.
+    assert (await register(town, username=name, auth=None)).error == (400, errcode)
+    assert (await register(town, username=name)).error == (400, errcode)
+    assert (await town.visitor.get("register", "available", username=name)).error in (
+        (400, errcode),
+        (400, "M_INVALID_PARAM"),  # a NUL in the query
+    )
+
+
+async def test_the_longest_name_fits(town: Town) -> None:
+    assert (await register(town, username="x" * 241)).status == 200
+
+
+async def test_available_names_are(town: Town) -> None:
+    assert (await town.visitor.get("register", "available", username="free")).body == {"available": True}
+    assert (await town.visitor.get("register", "available")).error == (400, "M_INVALID_PARAM")
+
+
+async def test_who_brings_no_name_gets_one(town: Town) -> None:
+    first, second = await register(town), await register(town)
+    assert first.status == second.status == 200
+    assert first.body["user_id"] != second.body["user_id"]
+
+
+async def test_no_login_on_request(town: Town, database: Database) -> None:
+    answer = await register(town, username="alice", inhibit_login=True)
+    assert answer.body == {"user_id": "@alice:test.example"}
+    assert await database.fetchval("SELECT count(*) FROM access_tokens") == 0
+
+
+async def test_the_first_device_is_as_asked_for(town: Town, database: Database) -> None:
+    answer = await register(town, device_id="PHONE", initial_device_display_name="My phone")
+    assert answer.body["device_id"] == "PHONE"
+    assert await database.fetchval("SELECT display_name FROM devices") == "My phone"
+
+
+async def test_neither_passwords_nor_tokens_are_stored(town: Town, database: Database) -> None:
+    answer = await register(town, username="alice", password="very secret indeed")
+    dump = str(await database.fetch("SELECT * FROM users")) + str(
+        await database.fetch("SELECT * FROM access_tokens")
+    )
+    assert "$argon2id$" in dump
+    assert "very secret indeed" not in dump
+    assert answer.body["access_token"] not in dump
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"password": None}, (400, "M_MISSING_PARAM")),
+        ({"password": "x" * 5000}, (400, "M_INVALID_PARAM")),
+        ({"password": 5}, (400, "M_BAD_JSON")),
+        ({"username": 5}, (400, "M_BAD_JSON")),
+        ({"auth": "dummy"}, (400, "M_BAD_JSON")),
+        ({"type": "m.login.application_service"}, (400, "M_APPSERVICE_LOGIN_UNSUPPORTED")),
+    ],
+)
+async def test_wrong_requests(town: Town, body: dict[str, Any], error: tuple[int, str]) -> None:
+    assert (await register(town, **body)).error == error
+
+
+async def test_there_are_no_guests(town: Town) -> None:
+    answer = await town.visitor.raw("POST", "/_matrix/client/v3/register?kind=guest", b"{}")
+    assert answer.error == (403, "M_GUEST_ACCESS_FORBIDDEN")
+    answer = await town.visitor.raw("POST", "/_matrix/client/v3/register?kind=king", b"{}")
+    assert answer.error == (400, "M_UNKNOWN")
+
+
+async def test_closed_registration(accounts: AccountServer) -> None:
+    accounts.is_registration_enabled = False
+    async with accounts.serve() as town:
+        assert (await register(town, username="alice")).error == (403, "M_FORBIDDEN")
+        assert (await town.visitor.get("register", "available", username="a")).error == (403, "M_FORBIDDEN")
