@@ -17,9 +17,11 @@ class NioClient:
         # (room_id, event) in the order of the timelines that /sync brought.
         self.seen: list[tuple[str, nio.Event]] = []
         self._news = asyncio.Condition()
+        self._failed_sync: nio.SyncError | None = None
         self._syncing: asyncio.Task[None] | None = None
         client.add_event_callback(self._on_event, nio.Event)
         client.add_response_callback(self._on_sync, nio.SyncResponse)
+        client.add_response_callback(self._on_failed_sync, nio.SyncError)
 
     @property
     def user_id(self) -> str:
@@ -89,6 +91,7 @@ class NioClient:
             async with asyncio.timeout(WAIT_S), self._news:
                 while not (found := find()):
                     assert not self._syncing.done(), f"the sync loop ended: {self._syncing}"
+                    assert self._failed_sync is None, f"a sync failed: {self._failed_sync}"
                     await self._news.wait()
                 return found
         except TimeoutError:
@@ -100,5 +103,11 @@ class NioClient:
             self._news.notify_all()
 
     async def _on_sync(self, _: nio.SyncResponse) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def _on_failed_sync(self, failed: nio.SyncError) -> None:
+        # nio itself would ask again for ever.
+        self._failed_sync = failed
         async with self._news:
             self._news.notify_all()

@@ -28,7 +28,9 @@ def server() -> Iterator[ServerProcess]:
     try:
         server.start()
         yield server
-        server.stop()
+        assert server.stop() == 0, server.read_log()[-5000:]
+        # Whatever a client did: what the log shows a traceback of is a fault of the server.
+        assert "Traceback" not in server.read_log(), server.read_log()[-10_000:]
     finally:
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
