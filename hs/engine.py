@@ -25,7 +25,7 @@ from hs.storage.memberships import MembershipStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
 from hs.storage.state import StateStore
-from hs.storage.streams import NidAllocator, StreamIds, load_stream
+from hs.storage.streams import NidAllocator, StreamIds, load_room_stream
 
 # A node of a state tree is about 300 bytes: enough for the trees of dozens of the largest rooms.
 STATE_NODE_CACHE_BYTES = 128 * 2**20
@@ -65,7 +65,7 @@ async def build_engine(
     states = RoomStates(
         StateStore(database), NodeStore(STATE_NODE_CACHE_BYTES), NidAllocator(database, "state_node_ids")
     )
-    stream = await load_stream(database, "SELECT max(stream_ordering) FROM events")
+    stream = await load_room_stream(database)
     head_store = HeadStore(database)
     heads = RoomHeads(head_store, states)
     builder = EventBuilder(

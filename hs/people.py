@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from hs.accounts.filters import Filters
 from hs.accounts.login import Login
 from hs.accounts.overrides import RateLimitOverrides
 from hs.accounts.passwords import Passwords
@@ -33,7 +34,7 @@ class People:
     overrides: RateLimitOverrides
     account_data: AccountDataStore
     account_data_stream: StreamIds
-    filters: FilterStore
+    filters: Filters
 
 
 async def build_people(
@@ -61,5 +62,5 @@ async def build_people(
         overrides=RateLimitOverrides(users),
         account_data=AccountDataStore(database, stream, lambda user_id, _: on_account_data(user_id)),
         account_data_stream=stream,
-        filters=FilterStore(database),
+        filters=Filters(FilterStore(database)),
     )

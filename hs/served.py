@@ -2,18 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 
+from hs.accounts.account_data import AccountData
+from hs.accounts.devices import Devices
 from hs.accounts.management import AccountManagement
 from hs.accounts.propagation import AccountRooms
+from hs.accounts.push_rules import UserPushRules
+from hs.admin_api.register import RegisterApi
 from hs.client_api.account import AccountApi
+from hs.client_api.account_data import AccountDataApi
+from hs.client_api.devices import DevicesApi
 from hs.client_api.directory import DirectoryApi
 from hs.client_api.events_read import EventsReadApi
+from hs.client_api.filters import FiltersApi
 from hs.client_api.login import LoginApi
 from hs.client_api.member_events import MemberEvents
 from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
+from hs.client_api.profile import ProfileApi
+from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.registration import RegistrationApi
 from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
+from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.sync import SyncApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.config import Config
@@ -46,7 +56,7 @@ def build_apis(
             *_account_apis(config, limiter, people, engine, readers),
             *_room_apis(config, database, clock, gate, people, engine, readers),
         ],
-        "admin": [],
+        "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],
     }
 
 
@@ -63,6 +73,12 @@ def _account_apis(
         LoginApi(people.login, people.tokens, limiter),
         RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
         AccountApi(management, people.auth),
+        DevicesApi(Devices(people.users, people.tokens), people.auth),
+        ProfileApi(people.profiles, account_rooms.update_profile),
+        AccountDataApi(AccountData(people.account_data)),
+        PushRulesApi(UserPushRules(people.account_data)),
+        FiltersApi(people.filters),
+        SmallAnswersApi(),
     ]
 
 

@@ -100,3 +100,8 @@ class NidAllocator:
 async def load_stream(database: Database, query: str) -> StreamIds:
     """A stream that goes on after the newest id that `query` finds."""
     return StreamIds(await database.fetchval(query) or 0)
+
+
+async def load_room_stream(database: Database) -> StreamIds:
+    """The stream of all rooms' events."""
+    return await load_stream(database, "SELECT max(stream_ordering) FROM events")
