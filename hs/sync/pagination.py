@@ -4,6 +4,7 @@ Spec: client-server-api "Getting events for a room" (GET /messages), "Event cont
 (depth, stream ordering); a token is a place between two events, so that turning around loses nothing.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,8 @@ class Pagination:
         visibility: Visibility,
         client_events: ClientEvents,
         current_token: Callable[[], RoomToken],
+        *,
+        scan_limit: int = _SCAN_LIMIT,
     ) -> None:
         self._timeline = timeline
         self._events = events
@@ -70,6 +73,7 @@ class Pagination:
         self._visibility = visibility
         self._client_events = client_events
         self._current_token = current_token
+        self._scan_limit = scan_limit
 
     async def messages(self, room: RoomInfo, viewer: Viewer, access: Access, request: PageRequest) -> bytes:
         """The answer of GET /messages as JSON."""
@@ -171,7 +175,7 @@ class Pagination:
             return _Page([], place if request.limit <= 0 else None)
         chunk = min(request.limit + 1 if request.matcher.is_open else request.limit * 4, _MAX_CHUNK)
         scanned = 0
-        while scanned < _SCAN_LIMIT:
+        while scanned < self._scan_limit:
             scan = self._timeline.list_before if request.backwards else self._timeline.list_after
             places = await scan(room.room_nid, place.depth, place.stream, access.until, chunk)
             inside = [one for one in places if _is_inside(one, stop, request.backwards)]
@@ -214,7 +218,13 @@ class Pagination:
         return await self._client_events.render(records, viewer, memberships, with_room_id=True)
 
     async def _render_records(self, viewer: Viewer, records: Sequence[EventRecord]) -> list[bytes]:
-        return await self._client_events.render(records, viewer, with_room_id=True)
+        rendered: list[bytes] = []
+        for start in range(0, len(records), _MAX_CHUNK):
+            part = records[start : start + _MAX_CHUNK]
+            rendered += await self._client_events.render(part, viewer, with_room_id=True)
+            # The state of a large room takes a while: others get their turn.
+            await asyncio.sleep(0)
+        return rendered
 
 
 def _before(record: EventRecord) -> TopologicalToken:

@@ -16,6 +16,8 @@ from hs.storage.members import MemberStore
 
 _VISIBILITY = "m.room.history_visibility"
 _MEMBER = "m.room.member"
+# Below the stream ordering of every event, backfilled ones included.
+_NEVER = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class _Moment:
     visibility: str
     membership: str
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether those who join later may see it: the spec's default, and so what nobody understands."""
+        return self.visibility not in ("world_readable", "invited", "joined")
+
 
 class Visibility:
     """Judges events."""
@@ -47,10 +54,8 @@ class Visibility:
         if not records:
             return []
         room_nid = records[0].room_nid
-        joins = [
-            s for s, kind in await self._members.list_changes_in_room(user_id, room_nid) if kind == "join"
-        ]
-        last_join = max(joins, default=0)
+        # Asked for only where it matters: whoever has been in all the time never needs it.
+        last_join: int | None = None
         moments: dict[int, _Moment] = {}
         seen = []
         for record in records:
@@ -60,12 +65,21 @@ class Visibility:
                 # What ends or begins one's view is seen by whoever may see either side of it.
                 before = await self._states.before(record)
                 sides.append(await self._moment(room_nid, before, user_id, moments))
-            joined_later = last_join >= record.stream_ordering
             # One's own memberships are never a secret to oneself.
             is_own = record.type == _MEMBER and record.state_key == user_id
-            if is_own or any(_is_visible(side, joined_later) for side in sides):
+            is_visible = is_own or any(_is_visible(side) for side in sides)
+            if not is_visible and any(side.is_shared for side in sides):
+                if last_join is None:
+                    last_join = await self._find_last_join(user_id, room_nid)
+                is_visible = last_join >= record.stream_ordering
+            if is_visible:
                 seen.append(Seen(record, after.membership))
         return seen
+
+    async def _find_last_join(self, user_id: str, room_nid: int) -> int:
+        """The stream ordering of the user's last join; below all others where there is none."""
+        changes = await self._members.list_changes_in_room(user_id, room_nid)
+        return max((stream for stream, kind in changes if kind == "join"), default=_NEVER)
 
     async def _moment(self, room_nid: int, root: Node, user_id: str, known: dict[int, _Moment]) -> _Moment:
         if root.id and root.id in known:
@@ -94,12 +108,10 @@ def _is_turning_point(record: EventRecord, user_id: str) -> bool:
     )
 
 
-def _is_visible(moment: _Moment, joined_later: bool) -> bool:
-    if moment.visibility == "world_readable" or moment.membership == "join":
-        return True
-    if moment.visibility == "joined":
-        return False
-    if moment.visibility == "invited":
-        return moment.membership == "invite"
-    # "shared", and what nobody knows: the spec's default.
-    return joined_later
+def _is_visible(moment: _Moment) -> bool:
+    """Whether the event is visible whatever came later."""
+    return (
+        moment.visibility == "world_readable"
+        or moment.membership == "join"
+        or (moment.visibility == "invited" and moment.membership == "invite")
+    )

@@ -22,6 +22,9 @@ from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
 from tests.rooms.conftest import ALICE, TurnableClock
 
+# Small, so that a page of a hundred events can reach it.
+SCAN_LIMIT = 30
+
 
 class Library:
     """The parts that read rooms."""
@@ -36,7 +39,13 @@ class Library:
         engine.committer.on_commit(self.user_rooms.on_commit)
         self.access = RoomAccess(self.user_rooms, members, engine.states, engine.events)
         self.pagination = Pagination(
-            timeline, engine.events, engine.states, self.visibility, self.client_events, engine.room_token
+            timeline,
+            engine.events,
+            engine.states,
+            self.visibility,
+            self.client_events,
+            engine.room_token,
+            scan_limit=SCAN_LIMIT,
         )
         self.reader = RoomReader(
             self.access, engine.states, engine.events, members, timeline, self.client_events

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from hs.matrix.errors import Forbidden, NotFound
+from hs.storage.database import Database
 from hs.storage.rooms import RoomInfo
 from tests.rooms.conftest import ALICE, BOB, CAROL
-from tests.sync.reading import Library, bodies, ids, library
+from tests.sync.reading import SCAN_LIMIT, Library, bodies, ids, library
 
 __all__ = ["library"]
 
@@ -111,7 +112,44 @@ async def test_events_sent_while_somebody_reads_do_not_disturb(library: Library)
     assert seen == history[::-1]
 
 
-async def test_rare_events_are_found_behind_thousands_of_others(library: Library) -> None:
+@pytest.mark.parametrize("seed", range(3))
+async def test_order_holds_where_depth_and_arrival_disagree(
+    library: Library, database: Database, seed: int
+) -> None:
+    dice = random.Random(seed)
+    room = await busy_room(library, seed)
+    nids = [row["event_nid"] for row in await database.fetch("SELECT event_nid FROM events")]
+    depths = [dice.randint(1, 12) for _ in nids]
+    # As after federation: equal depths, late arrivals deep in the past, and backfilled events below zero.
+    async with database.write() as writer:
+        await writer.execute(
+            "UPDATE events e SET depth = n.depth, stream_ordering = CASE WHEN n.depth < 4 "
+            "THEN -e.stream_ordering ELSE e.stream_ordering END "
+            "FROM unnest($1::bigint[], $2::bigint[]) AS n (event_nid, depth) WHERE e.event_nid = n.event_nid",
+            nids,
+            depths,
+        )
+    library.engine.event_cache.invalidate(nids)
+    history = await whole(library, room)
+    assert len(history) == len(set(history)) == len(nids)
+    for limit in (1, 2, 5, 7):
+        assert ids(await library.read_all(room, dir="f", limit=limit)) == history
+        assert ids(await library.read_all(room, dir="b", limit=limit)) == history[::-1]
+
+
+async def test_a_page_that_found_little_ends_with_a_place_to_go_on(library: Library) -> None:
+    room = await library.make_room()
+    await library.say(room, "far back")
+    for n in range(3 * SCAN_LIMIT):
+        await library.set_state(room, "m.room.topic", {"topic": f"{n}"})
+    wanted = {"types": ["m.room.message"]}
+    page = await library.page(room, dir="b", limit=5, filter=wanted)
+    assert page["chunk"] == []
+    assert page["end"]
+    assert bodies(await library.read_all(room, dir="b", limit=5, filter=wanted)) == ["far back"]
+
+
+async def test_rare_events_are_found_behind_many_others(library: Library) -> None:
     room = await library.make_room()
     await library.say(room, "first")
     for n in range(120):
