@@ -16,10 +16,11 @@ from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.pagination import Pagination
 from hs.sync.room_reader import RoomReader
-from hs.sync.room_section import RoomReads, RoomSections
+from hs.sync.room_section import RoomSections
 from hs.sync.sync_v2 import JoinedRooms, SyncV2
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
+from hs.sync.window import RoomReads
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,12 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class MemberCounts:
-    """How many users are joined and invited, and whom to name the room after."""
+    """How many users are joined and invited, and whom to name the room after (None: not asked for)."""
 
     joined: int
     invited: int
-    heroes: tuple[str, ...]
+    heroes: tuple[str, ...] | None
+    former: tuple[str, ...]
 
 
 class MemberStore:
@@ -126,8 +127,8 @@ class MemberStore:
         )
         return [row["event_nid"] for row in rows]
 
-    async def count_members(self, room_nid: int, without: str) -> MemberCounts:
-        """Counts, and up to five heroes other than the user `without`.
+    async def count_members(self, room_nid: int, heroes: int) -> MemberCounts:
+        """Counts, and so many users to name the room after; none are looked for where `heroes` is 0.
 
         Spec: client-server-api GET /sync, `m.heroes`: joined and invited users first, by the order of
         their events; where there are none, those who left or were banned.
@@ -138,17 +139,20 @@ class MemberStore:
             room_nid,
         )
         by_kind = {row["membership"]: row["n"] for row in counts}
-        heroes = await self._list_heroes(room_nid, without, ("join", "invite"))
+        joined, invited = by_kind.get("join", 0), by_kind.get("invite", 0)
         if not heroes:
-            heroes = await self._list_heroes(room_nid, without, ("leave", "ban"))
-        return MemberCounts(by_kind.get("join", 0), by_kind.get("invite", 0), tuple(heroes))
+            return MemberCounts(joined, invited, None, ())
+        present = await self._list_heroes(room_nid, ("join", "invite"), heroes)
+        # Nobody is their own hero: whoever is alone is shown who was there before.
+        former = await self._list_heroes(room_nid, ("leave", "ban"), heroes) if len(present) < 2 else ()
+        return MemberCounts(joined, invited, present, former)
 
-    async def _list_heroes(self, room_nid: int, without: str, kinds: Sequence[str]) -> list[str]:
+    async def _list_heroes(self, room_nid: int, kinds: Sequence[str], limit: int) -> tuple[str, ...]:
         rows = await self._database.fetch(
-            "SELECT user_id FROM memberships WHERE room_nid = $1 AND user_id <> $2 AND membership = ANY($3::text[]) "
-            "ORDER BY event_nid LIMIT 5",
+            "SELECT user_id FROM memberships WHERE room_nid = $1 AND membership = ANY($2::text[]) "
+            "ORDER BY event_nid LIMIT $3",
             room_nid,
-            without,
             kinds,
+            limit,
         )
-        return [row["user_id"] for row in rows]
+        return tuple(row["user_id"] for row in rows)

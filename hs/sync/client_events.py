@@ -4,20 +4,24 @@ Spec: client-server-api "Room event format", `unsigned`: age, membership, prev_c
 transaction_id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 from cachetools import LRUCache
 
-from hs._fast import event_record
+from hs._fast import canonical_json, event_record
 from hs._fast.event_record import EventRecord
 from hs.matrix.filters import pick_fields
+from hs.matrix.redaction import redact
+from hs.matrix.room_versions import RoomVersion
 from hs.rooms.clock import Clock
-from hs.storage.events import EventStore
+from hs.storage.events import EventStore, Flag
 
 # Ready bytes kept, in bytes; about 1 KB an event.
 _CACHED_BYTES = 32 * 2**20
+# What an entry takes beside its bytes.
+_ENTRY_OVERHEAD = 200
 
 EventShape = tuple[str, tuple[str, ...] | None]
 CLIENT_SHAPE: EventShape = ("client", None)
@@ -31,22 +35,15 @@ class Viewer:
     device_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What of an event is the same for all readers: its JSON up to `unsigned`, and the end of that."""
-
-    prefix: bytes
-    unsigned_tail: bytes
-
-
 class ClientEvents:
     """Renders events for clients."""
 
     def __init__(self, events: EventStore, clock: Clock) -> None:
         self._events = events
         self._clock = clock
-        self._cache: LRUCache[tuple[int, int, bool], _Shared] = LRUCache(
-            _CACHED_BYTES, getsizeof=lambda shared: len(shared.prefix) + len(shared.unsigned_tail) + 200
+        # JSON up to `unsigned`. The redaction is part of the key, so what was redacted is never shown.
+        self._prefixes: LRUCache[tuple[int, int, bool], bytes] = LRUCache(
+            _CACHED_BYTES, getsizeof=lambda prefix: len(prefix) + _ENTRY_OVERHEAD
         )
 
     async def render(
@@ -56,52 +53,76 @@ class ClientEvents:
         memberships: Mapping[int, str] | None = None,
         *,
         with_room_id: bool = False,
+        with_previous: bool = True,
         shape: EventShape = CLIENT_SHAPE,
     ) -> list[bytes]:
-        """The events as JSON, in order; `memberships` are the viewer's at the events, by number."""
-        await self._prepare(records, with_room_id)
+        """The events as JSON, in order; `memberships` are the viewer's at the events, by number.
+
+        `with_previous` adds what a state event replaced, for readers who see it happen.
+        """
+        if not records:
+            return []
+        tails = await self._tails(records, with_room_id, with_previous)
         now_ms = self._clock.now_ms()
         rendered = []
         for record in records:
-            shared = self._cache.get(_cache_key(record, with_room_id)) or await self._share(
-                record, with_room_id
-            )
-            unsigned = b'{"age":%d' % max(0, now_ms - record.origin_server_ts) + shared.unsigned_tail
-            membership = memberships.get(record.event_nid) if memberships else None
-            if membership is not None:
-                unsigned += b',"membership":"' + membership.encode() + b'"'
-            if record.txn_device_id == viewer.device_id and record.sender == viewer.user_id and record.txn_id:
+            nid = record.event_nid
+            unsigned = b'{"age":%d' % max(0, now_ms - record.origin_server_ts)
+            if nid in tails:
+                unsigned += tails[nid]
+            if memberships is not None and nid in memberships:
+                unsigned += b',"membership":"%b"' % memberships[nid].encode()
+            if record.txn_device_id == viewer.device_id and record.sender == viewer.user_id:
                 unsigned += b',"transaction_id":' + msgspec.json.encode(record.txn_id)
-            rendered.append(event_record.finish_client_json(shared.prefix, unsigned + b"}"))
-        return rendered if shape == CLIENT_SHAPE else [_reshape(event, shape) for event in rendered]
+            rendered.append(
+                event_record.finish_client_json(self._prefix(record, nid, with_room_id), unsigned + b"}")
+            )
+        return rendered if shape == CLIENT_SHAPE else [_pick(event, shape) for event in rendered]
 
-    async def _prepare(self, records: Iterable[EventRecord], with_room_id: bool) -> None:
-        """Load in one go what events that are not ready refer to."""
-        new = [record for record in records if _cache_key(record, with_room_id) not in self._cache]
-        referred = [nid for record in new for nid in (record.replaces_nid, record.redacted_by_nid) if nid]
-        if referred:
-            await self._events.get_many(referred)
+    async def render_pdus(
+        self, records: Sequence[EventRecord], version: RoomVersion, viewer: Viewer, shape: EventShape
+    ) -> list[bytes]:
+        """The events in the federation format, redactions applied.
 
-    async def _share(self, record: EventRecord, with_room_id: bool) -> _Shared:
-        referred = [nid for nid in (record.replaces_nid, record.redacted_by_nid) if nid]
-        found = await self._events.get_many(referred) if referred else {}
-        tail = b""
-        replaced = found.get(record.replaces_nid)
-        if replaced is not None:
-            tail += b',"prev_content":' + replaced.content_json
-            tail += b',"prev_sender":' + msgspec.json.encode(replaced.sender)
-            tail += b',"replaces_state":' + msgspec.json.encode(replaced.event_id)
-        redaction = found.get(record.redacted_by_nid)
-        if redaction is not None:
-            because = event_record.client_json(redaction, with_room_id)
-            tail += b',"redacted_because":' + event_record.finish_client_json(because, b"")
-        shared = _Shared(event_record.client_json(record, with_room_id), tail)
-        self._cache[_cache_key(record, with_room_id)] = shared
-        return shared
+        Spec: client-server-api "Filtering", event_format: "the raw event as received over federation".
+        """
+        pdus = await self._events.get_pdu_json([record.event_nid for record in records])
+        now_ms = self._clock.now_ms()
+        rendered = []
+        for record in records:
+            pdu = pdus[record.event_nid]
+            if record.flags & Flag.REDACTED:
+                pdu = canonical_json.encode(redact(msgspec.json.decode(pdu), version), False)
+            unsigned = b'{"age":%d}' % max(0, now_ms - record.origin_server_ts)
+            rendered.append(_pick(event_record.finish_client_json(pdu[:-1], unsigned), shape))
+        return rendered
 
+    def _prefix(self, record: EventRecord, event_nid: int, with_room_id: bool) -> bytes:
+        key = (event_nid, record.redacted_by_nid, with_room_id)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            prefix = self._prefixes[key] = event_record.client_json(record, with_room_id)
+        return prefix
 
-def _cache_key(record: EventRecord, with_room_id: bool) -> tuple[int, int, bool]:
-    return record.event_nid, record.redacted_by_nid, with_room_id
+    async def _tails(
+        self, records: Sequence[EventRecord], with_room_id: bool, with_previous: bool
+    ) -> dict[int, bytes]:
+        """What the events they replaced, and their redactions, add to `unsigned`, by number.
+
+        Made anew each time: what they refer to may be redacted, too.
+        """
+        referred = {
+            record.event_nid: (record.replaces_nid if with_previous else 0, record.redacted_by_nid)
+            for record in records
+            if record.redacted_by_nid or (with_previous and record.replaces_nid)
+        }
+        if not referred:
+            return {}
+        found = await self._events.get_many([nid for pair in referred.values() for nid in pair if nid])
+        return {
+            nid: _previous(found.get(replaced)) + _because(found.get(redaction), with_room_id)
+            for nid, (replaced, redaction) in referred.items()
+        }
 
 
 def stripped_json(record: EventRecord) -> bytes:
@@ -116,8 +137,23 @@ def stripped_json(record: EventRecord) -> bytes:
     )
 
 
-def _reshape(event: bytes, shape: EventShape) -> bytes:
+def _previous(replaced: EventRecord | None) -> bytes:
+    if replaced is None:
+        return b""
+    return b',"prev_content":%b,"prev_sender":%b,"replaces_state":%b' % (
+        replaced.content_json,
+        msgspec.json.encode(replaced.sender),
+        msgspec.json.encode(replaced.event_id),
+    )
+
+
+def _because(redaction: EventRecord | None, with_room_id: bool) -> bytes:
+    if redaction is None:
+        return b""
+    because = event_record.client_json(redaction, with_room_id)
+    return b',"redacted_because":' + event_record.finish_client_json(because, b"")
+
+
+def _pick(event: bytes, shape: EventShape) -> bytes:
     _, fields = shape
-    if fields is None:
-        return event
-    return msgspec.json.encode(pick_fields(msgspec.json.decode(event), fields))
+    return event if fields is None else msgspec.json.encode(pick_fields(msgspec.json.decode(event), fields))

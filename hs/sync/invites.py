@@ -3,14 +3,15 @@
 Spec: client-server-api "Stripped state", GET /sync `invite_state` and `knock_state`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import msgspec
 
+from hs.matrix.filters import SyncFilter
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore
 from hs.storage.members import UserRoomRow
-from hs.storage.rooms import RoomStore
+from hs.storage.rooms import RoomInfo, RoomStore
 from hs.sync.client_events import stripped_json
 
 _NAMING = (
@@ -33,28 +34,31 @@ class InviteSections:
         self._events = events
 
     async def build(
-        self, user_id: str, rows: dict[int, UserRoomRow], since: int | None, upto: int
+        self, user_id: str, rows: Mapping[int, UserRoomRow], wanted: SyncFilter
     ) -> tuple[list[bytes], list[bytes]]:
-        """Invites and knocks that are newer than `since` (None: all)."""
-        invited = [row for row in rows.values() if row.membership == "invite"]
-        knocked = [row for row in rows.values() if row.membership == "knock"]
+        """The entries of those of the rooms that the user is invited to, and that the user knocks at."""
         return (
-            [await self._entry(row, user_id, b"invite_state") for row in _new(invited, since, upto)],
-            [await self._entry(row, user_id, b"knock_state") for row in _new(knocked, since, upto)],
+            await self._entries(user_id, rows, wanted, "invite"),
+            await self._entries(user_id, rows, wanted, "knock"),
         )
 
-    async def _entry(self, row: UserRoomRow, user_id: str, name: bytes) -> bytes:
-        room = await self._rooms.by_nid(row.room_nid)
+    async def _entries(
+        self, user_id: str, rows: Mapping[int, UserRoomRow], wanted: SyncFilter, membership: str
+    ) -> list[bytes]:
+        chosen = [row for row in rows.values() if row.membership == membership]
+        infos = await self._rooms.list_by_nids([row.room_nid for row in chosen])
+        return [
+            await self._entry(room, row, user_id)
+            for row in chosen
+            if wanted.accepts_room((room := infos[row.room_nid]).room_id)
+        ]
+
+    async def _entry(self, room: RoomInfo, row: UserRoomRow, user_id: str) -> bytes:
         # The state at the invite: what happened since is none of the invited user's business.
         root = self._states.after(await self._events.get(row.event_nid))
         keys = [(type, "") for type in _NAMING] + [("m.room.member", row.sender), ("m.room.member", user_id)]
         nids = await self._states.get_many(row.room_nid, root, dict.fromkeys(keys))
         found = await self._events.get_many(list(nids.values()))
-        events = b",".join(stripped_json(found[nid]) for nid in nids.values())
-        return b'%b:{"%b":{"events":[%b]}}' % (msgspec.json.encode(room.room_id), name, events)
-
-
-def _new(rows: Iterable[UserRoomRow], since: int | None, upto: int) -> list[UserRoomRow]:
-    return [
-        row for row in rows if (since is None or row.stream_ordering > since) and row.stream_ordering <= upto
-    ]
+        events = b",".join(stripped_json(found[nid]) for nid in nids.values() if nid in found)
+        room_id, name = msgspec.json.encode(room.room_id), row.membership.encode()
+        return b'%b:{"%b_state":{"events":[%b]}}' % (room_id, name, events)

@@ -2,28 +2,35 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hs.rooms.drafts import Committed
 from hs.storage.events import HIDDEN
 from hs.sync.user_rooms import UserRooms
 
-# (stream, nid) pairs take about 130 bytes: a room at most 13 KB, all of them 130 MB at the very most.
+# An event takes about 130 bytes here: a room at most 13 KB, all of them 130 MB at the very most.
 _RECENT_EVENTS = 100
 _RECENT_ROOMS = 10_000
+# What a room's summary is made of: counts, heroes, and whether it needs any.
+_SUMMARY_TYPES = frozenset({"m.room.member", "m.room.name", "m.room.canonical_alias"})
 
 
 @dataclass(slots=True)
 class _Recent:
     """The room's events after `complete_from`, in the order of arrival."""
 
-    newest: int
     complete_from: int
-    events: deque[tuple[int, int]]
-    # (stream_ordering, root of the current state from there on), in order; what was before is not known.
-    states: deque[tuple[int, int]]
+    newest: int = 0
+    # (stream_ordering, event_nid) of what readers may see.
+    events: deque[tuple[int, int]] = field(default_factory=deque)
+    # (end of the commit, event_nid) of what entered the current state; 0 where something went away.
+    changes: deque[tuple[int, int]] = field(default_factory=deque)
+    # (first, last, root): commits that changed the current state, and its root from there on.
+    states: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=_RECENT_EVENTS))
+    # When the summary last changed.
+    summary: int = 0
 
 
 class RoomNews:
@@ -35,12 +42,20 @@ class RoomNews:
         # By commit, oldest first. A sync looks at all rooms of its user: looking must cost nothing.
         self._rooms: OrderedDict[int, _Recent] = OrderedDict()
 
-    def has_news(self, room_nid: int, since: int) -> bool | None:
-        """Whether the room has news after `since`; None where only the database knows."""
-        recent = self._rooms.get(room_nid)
-        if recent is not None:
-            return recent.newest > since
-        return False if since >= self._floor else None
+    def list_rooms_since(self, room_nids: Collection[int], since: int) -> list[int] | None:
+        """Those of the rooms that have news after `since`; None where only the database knows."""
+        if since < self._floor:
+            return None
+        found: list[int] = []
+        for looked_at, (room_nid, recent) in enumerate(reversed(self._rooms.items())):
+            if recent.newest <= since:
+                return found
+            if looked_at > len(room_nids):
+                # The server is busier than the user: ask room by room.
+                return [nid for nid in room_nids if self._newest(nid) > since]
+            if room_nid in room_nids:
+                found.append(room_nid)
+        return found
 
     def list_since(self, room_nid: int, since: int) -> list[tuple[int, int]] | None:
         """(stream_ordering, event_nid) of the visible events after `since`; None where not all are known."""
@@ -49,39 +64,71 @@ class RoomNews:
             return [] if since >= self._floor else None
         if since < recent.complete_from:
             return None
-        return [(stream, nid) for stream, nid in recent.events if stream > since]
+        return [one for one in recent.events if one[0] > since]
+
+    def list_state_changes(self, room_nid: int, since: int, upto: int) -> list[int] | None:
+        """Numbers of the events that entered the current state in (since, upto]; None where not all are known."""
+        recent = self._rooms.get(room_nid)
+        if recent is None:
+            return [] if since >= self._floor else None
+        if since < recent.complete_from:
+            return None
+        return [nid for stream, nid in recent.changes if since < stream <= upto]
 
     def find_state_id_at(self, room_nid: int, stream: int) -> int | None:
         """Root of the room's current state as it was at `stream`; None where only the database knows."""
         recent = self._rooms.get(room_nid)
         if recent is not None:
-            for since, state_id in reversed(recent.states):
-                if since <= stream:
+            for first, last, state_id in reversed(recent.states):
+                if last <= stream:
                     return state_id
+                if first <= stream:
+                    return None  # in the middle of a commit
         return None
+
+    def summary_version(self, room_nid: int) -> int:
+        """A number that is another one whenever the room's summary may have changed."""
+        recent = self._rooms.get(room_nid)
+        return self._floor if recent is None else recent.summary
 
     def on_commit(self, committed: Committed) -> None:
         """Take over new events."""
-        room_nid = committed.room.room_nid
+        room_nid, stream = committed.room.room_nid, committed.position.stream
         if committed.is_uncertain:
             # Let the database say what has happened up to here.
             self._rooms.pop(room_nid, None)
-            self._floor = max(self._floor, committed.position.stream)
+            self._floor = max(self._floor, stream)
             return
         recent = self._rooms.get(room_nid)
         if recent is None:
             self._make_space()
-            recent = self._rooms[room_nid] = _Recent(0, self._floor, deque(), deque(maxlen=_RECENT_EVENTS))
+            recent = self._rooms[room_nid] = _Recent(self._floor, summary=self._floor)
         self._rooms.move_to_end(room_nid)
-        recent.newest = max(recent.newest, committed.position.stream)
-        if not recent.states or recent.states[-1][1] != committed.state_id:
-            recent.states.append((committed.position.stream, committed.state_id))
+        recent.newest = max(recent.newest, stream)
+        if committed.state_changes:
+            first = min((record.stream_ordering for record in committed.records), default=stream)
+            recent.states.append((first, stream, committed.state_id))
+            recent.changes.extend((stream, change.new_nid) for change in committed.state_changes)
+            if any(change.type in _SUMMARY_TYPES for change in committed.state_changes):
+                recent.summary = stream
         for record in committed.records:
-            if record.flags & HIDDEN or record.stream_ordering <= 0:
-                continue
-            recent.events.append((record.stream_ordering, record.event_nid))
-            if len(recent.events) > _RECENT_EVENTS:
-                recent.complete_from, _ = recent.events.popleft()
+            # Backfilled history is no news.
+            if not record.flags & HIDDEN and record.stream_ordering > 0:
+                recent.events.append((record.stream_ordering, record.event_nid))
+        self._trim(recent)
+
+    def _newest(self, room_nid: int) -> int:
+        recent = self._rooms.get(room_nid)
+        return 0 if recent is None else recent.newest
+
+    def _trim(self, recent: _Recent) -> None:
+        while len(recent.events) > _RECENT_EVENTS:
+            recent.complete_from, _ = recent.events.popleft()
+        while len(recent.changes) > _RECENT_EVENTS:
+            stream, _ = recent.changes.popleft()
+            recent.complete_from = max(recent.complete_from, stream)
+        while recent.changes and recent.changes[0][0] <= recent.complete_from:
+            recent.changes.popleft()
 
     def _make_space(self) -> None:
         while len(self._rooms) >= _RECENT_ROOMS:
@@ -92,26 +139,34 @@ class RoomNews:
 class Waiter:
     """A long poll: told when there may be news for its user."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_has_news", "_woken")
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._has_news = False
+        self._woken: asyncio.Future[None] | None = None
 
     def clear(self) -> None:
         """From here on, news count; call it before looking for them."""
-        self._event.clear()
+        self._has_news = False
 
     def wake(self) -> None:
         """There may be news."""
-        self._event.set()
+        self._has_news = True
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def wait(self, timeout_s: float) -> None:
         """Return at the next news, or when the time is over."""
+        if self._has_news:
+            return
+        loop = asyncio.get_running_loop()
+        self._woken = loop.create_future()
+        timer = loop.call_later(timeout_s, self.wake)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
-        except TimeoutError:
-            pass
+            await self._woken
+        finally:
+            timer.cancel()
+            self._woken = None
 
 
 class Notifier:
@@ -120,6 +175,8 @@ class Notifier:
     def __init__(self, user_rooms: UserRooms) -> None:
         self.user_rooms = user_rooms
         self._waiters: dict[str, set[Waiter]] = {}
+        # Whoever is not known to be in any room would never be woken again: let them look anew.
+        user_rooms.on_forgotten(self.wake_user)
 
     def __len__(self) -> int:
         """How many long polls are waiting."""
@@ -147,5 +204,9 @@ class Notifier:
         """Wake who is in the room; call it after `UserRooms.on_commit`."""
         if not self._waiters:
             return
-        for user_id in self.user_rooms.list_users(committed.room.room_nid):
+        users = self.user_rooms.list_users(committed.room.room_nid)
+        # Whichever is fewer: those who wait or those who are in the room.
+        for user_id in users if len(users) <= len(self._waiters) else self._waiters.keys() & users:
             self.wake_user(user_id)
+        for change in committed.membership_changes:
+            self.wake_user(change.user_id)

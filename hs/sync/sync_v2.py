@@ -4,7 +4,7 @@ Spec: client-server-api "Syncing".
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,14 +12,15 @@ import msgspec
 from hs.matrix.filters import SyncFilter
 from hs.matrix.tokens import StreamToken
 from hs.storage.members import MemberStore, UserRoomRow
-from hs.storage.rooms import RoomStore
+from hs.storage.rooms import RoomInfo, RoomStore
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import Viewer
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
-from hs.sync.room_section import RoomSections, Window
-from hs.sync.user_rooms import UserRooms
+from hs.sync.room_section import RoomSections
+from hs.sync.user_rooms import OUTSIDE, UserRooms
+from hs.sync.window import Window
 
 # Unread counts, receipts and typing come with their own streams; clients expect the fields.
 _REST_OF_ROOM = (
@@ -70,39 +71,25 @@ class SyncV2:
         with self._notifier.listen(request.viewer.user_id) as waiter:
             while True:
                 waiter.clear()
-                now = self._current_token()
-                body, has_news = await self._build(request, now)
+                body, has_news = await self._build(request)
                 left = deadline - clock()
                 if has_news or is_immediate or left <= 0:
                     return body
                 await waiter.wait(left)
 
-    async def _build(self, request: SyncRequest, now: StreamToken) -> tuple[bytes, bool]:
-        since = request.since
-        if since is not None and now <= since:
-            # Nothing at all has happened anywhere.
-            now = since
+    async def _build(self, request: SyncRequest) -> tuple[bytes, bool]:
+        known = await self._user_rooms.get(request.viewer.user_id)
+        # Nothing is awaited between the token and the memberships that go with it.
+        now = self._current_token()
+        rows = await self._rooms.of_interest(request, known, now)
         room_data, global_data = await self._account_events(request, now)
-        rows = await self._user_rooms.get(request.viewer.user_id)
+        if not rows and not room_data and not global_data:
+            return _body(now, [], [], [], [], []), False
         joined = await self._rooms.joined(request, rows, now, room_data)
-        left = await self._rooms.left(request, rows, now)
-        invited, knocked = await self._invites.build(
-            request.viewer.user_id, rows, _stream(since), now.room.stream
-        )
+        left = await self._rooms.left(request, rows)
+        invited, knocked = await self._invites.build(request.viewer.user_id, rows, request.wanted)
         has_news = bool(joined or left or invited or knocked or global_data)
-        body = (
-            b'{"next_batch":%b,"rooms":{"join":{%b},"invite":{%b},"knock":{%b},"leave":{%b}},'
-            b'"account_data":{"events":[%b]},%b}'
-        ) % (
-            msgspec.json.encode(str(now)),
-            b",".join(joined),
-            b",".join(invited),
-            b",".join(knocked),
-            b",".join(left),
-            b",".join(global_data),
-            _REST_OF_SYNC,
-        )
-        return body, has_news
+        return _body(now, joined, invited, knocked, left, global_data), has_news
 
     async def _account_events(
         self, request: SyncRequest, now: StreamToken
@@ -142,81 +129,97 @@ class JoinedRooms:
         self._news = news
         self._sections = sections
 
+    async def of_interest(
+        self, request: SyncRequest, known: Mapping[int, UserRoomRow], now: StreamToken
+    ) -> dict[int, UserRoomRow]:
+        """The user's rooms, as of `now`, that the client may lack something of.
+
+        `known` are all rooms of the user; it changes with the next commit, so it is copied before the
+        first wait.
+        """
+        upto, since = now.room.stream, _stream(request.since)
+        if since is None or request.full_state:
+            rows = dict(known)
+        else:
+            fresh = self._news.list_rooms_since(known.keys(), since)
+            if fresh is not None:
+                rows = {room_nid: known[room_nid] for room_nid in fresh}
+            else:
+                rows = dict(known)
+                found = await self._timeline.list_rooms_with_news(list(rows), since)
+                rows = {room_nid: rows[room_nid] for room_nid in found}
+        if any(row.stream_ordering > upto for row in rows.values()):
+            rows = await self._as_of(request.viewer.user_id, rows, upto)
+        if since is None and request.wanted.definition.room.include_leave:
+            return rows
+        return {nid: row for nid, row in rows.items() if _is_of_interest(row, request, since)}
+
     async def joined(
         self,
         request: SyncRequest,
-        rows: dict[int, UserRoomRow],
+        rows: Mapping[int, UserRoomRow],
         now: StreamToken,
-        account_data: dict[str, list[bytes]],
+        account_data: Mapping[str, list[bytes]],
     ) -> list[bytes]:
-        """The entries of `rooms.join`."""
-        upto, since = now.room.stream, _stream(request.since)
-        joined = [row for row in rows.values() if row.membership == "join" and row.stream_ordering <= upto]
-        if since is not None and not request.full_state:
-            joined = await self._with_news(joined, since, account_data)
+        """The entries of `rooms.join`: rooms with news, and rooms with new account data."""
+        joined = {nid: row for nid, row in rows.items() if row.membership == "join"}
+        infos = await self._rooms.list_by_nids(list(joined))
         entries = []
-        infos = await self._rooms.list_by_nids([row.room_nid for row in joined])
-        for row in joined:
-            room_id = infos[row.room_nid].room_id
-            if not request.wanted.accepts_room(room_id):
-                continue
-            window = await self._window(request, row, since, upto)
-            parts = await self._sections.build(window, request.viewer, request.wanted)
-            data = account_data.get(room_id, [])
-            if parts is None and not data:
-                continue
-            parts = [*(parts or []), b'"account_data":{"events":[%b]}' % b",".join(data), _REST_OF_ROOM]
-            entries.append(_entry(room_id, parts))
-        return entries
-
-    async def left(self, request: SyncRequest, rows: dict[int, UserRoomRow], now: StreamToken) -> list[bytes]:
-        """The entries of `rooms.leave`: rooms left since, or with `include_leave` all of them."""
-        since, upto = _stream(request.since), now.room.stream
-        wants_all = request.wanted.definition.room.include_leave
-        entries = []
-        for row in rows.values():
-            if row.membership not in ("leave", "ban") or row.forgotten or row.stream_ordering > upto:
-                continue
-            if since is None or request.full_state:
-                if not wants_all:
-                    continue
-            elif row.stream_ordering <= since:
-                continue
-            room = await self._rooms.by_nid(row.room_nid)
+        for room_nid, row in joined.items():
+            room = infos[room_nid]
             if not request.wanted.accepts_room(room.room_id):
                 continue
-            window = Window(
-                row.room_nid,
-                since,
-                row.stream_ordering,
-                is_new=since is None,
-                sees_all=False,
-                state_after=request.state_after,
-            )
-            parts = await self._sections.build(window, request.viewer, request.wanted) or []
-            entries.append(_entry(room.room_id, [*parts, b'"account_data":{"events":[]}']))
+            window = await self._window(request, row, room, now.room.stream)
+            parts = await self._sections.build(window, request.viewer, request.wanted)
+            data = account_data.get(room.room_id, [])
+            if parts is not None or data:
+                entries.append(_joined_entry(room.room_id, parts or [], data))
+        shown = {infos[room_nid].room_id for room_nid in joined}
+        for room_id, data in account_data.items():
+            if room_id not in shown and request.wanted.accepts_room(room_id):
+                room_found = await self._rooms.find(room_id)
+                if room_found is not None and await self._is_joined(request, room_found):
+                    entries.append(_joined_entry(room_id, [], data))
         return entries
 
-    async def _with_news(
-        self, joined: Sequence[UserRoomRow], since: int, account_data: dict[str, list[bytes]]
-    ) -> list[UserRoomRow]:
-        """Those of the rooms that a client which has seen `since` may lack something of."""
-        fresh = {row.room_nid: self._news.has_news(row.room_nid, since) for row in joined}
-        unknown = [nid for nid, has_news in fresh.items() if has_news is None]
-        if unknown:
-            found = set(await self._timeline.list_rooms_with_news(unknown, since))
-            fresh |= {nid: nid in found for nid in unknown}
-        named = {room.room_nid for room_id in account_data if (room := await self._rooms.find(room_id))}
-        return [row for row in joined if fresh[row.room_nid] or row.room_nid in named]
+    async def left(self, request: SyncRequest, rows: Mapping[int, UserRoomRow]) -> list[bytes]:
+        """The entries of `rooms.leave`: rooms left since, or with `include_leave` all of them."""
+        left = {nid: row for nid, row in rows.items() if row.membership in OUTSIDE}
+        if not left:
+            return []
+        forgotten = await self._members.list_forgotten(request.viewer.user_id, list(left))
+        infos = await self._rooms.list_by_nids(list(left))
+        entries = []
+        for room_nid, row in left.items():
+            room = infos[room_nid]
+            if room_nid in forgotten or not request.wanted.accepts_room(room.room_id):
+                continue
+            window = await self._left_window(request, row, room)
+            parts = await self._sections.build(window, request.viewer, request.wanted, with_summary=False)
+            entries.append(_entry(room.room_id, [*(parts or []), b'"account_data":{"events":[]}']))
+        return entries
 
-    async def _window(self, request: SyncRequest, row: UserRoomRow, since: int | None, upto: int) -> Window:
-        is_new = (
-            since is not None
-            and row.stream_ordering > since
-            and await self._was_outside(request, row.room_nid, since)
-        )
+    async def _as_of(
+        self, user_id: str, rows: Mapping[int, UserRoomRow], upto: int
+    ) -> dict[int, UserRoomRow]:
+        """The rows as they were at `upto`: some were read while their commit was about to be announced."""
+        changes = await self._members.list_changes_of(user_id, 0, upto)
+        earlier = {change.room_nid: change for change in changes}
+        return {
+            nid: known
+            for nid, row in rows.items()
+            if (known := row if row.stream_ordering <= upto else earlier.get(nid)) is not None
+        }
+
+    async def _is_joined(self, request: SyncRequest, room: RoomInfo) -> bool:
+        changes = await self._members.list_changes_in_room(request.viewer.user_id, room.room_nid)
+        return bool(changes) and changes[-1][1] == "join"
+
+    async def _window(self, request: SyncRequest, row: UserRoomRow, room: RoomInfo, upto: int) -> Window:
+        since = _stream(request.since)
+        is_new = since is not None and row.stream_ordering > since and await self._was_outside(request, row)
         return Window(
-            row.room_nid,
+            room,
             since,
             upto,
             is_new=is_new,
@@ -225,17 +228,71 @@ class JoinedRooms:
             state_after=request.state_after,
         )
 
-    async def _was_outside(self, request: SyncRequest, room_nid: int, since: int) -> bool:
+    async def _was_outside(self, request: SyncRequest, row: UserRoomRow) -> bool:
         """Whether the user was out of the room at `since` or at any time after it, before the last change."""
-        changes = await self._members.list_changes_in_room(request.viewer.user_id, room_nid)
+        before, after = await self._stays(request, row)
+        return before != "join" or any(membership != "join" for membership in after[:-1])
+
+    async def _left_window(self, request: SyncRequest, row: UserRoomRow, room: RoomInfo) -> Window:
+        before, after = await self._stays(request, row)
+        was_in = before == "join"
+        came = "join" in after
+        return Window(
+            room,
+            _stream(request.since),
+            row.stream_ordering,
+            is_new=request.since is not None and not was_in and came,
+            state_after=request.state_after,
+            hides_state=not was_in and not came,
+        )
+
+    async def _stays(self, request: SyncRequest, row: UserRoomRow) -> tuple[str | None, list[str]]:
+        """The user's membership at `since`, and all later ones up to the row's."""
+        since = _stream(request.since) or 0
+        changes = await self._members.list_changes_in_room(request.viewer.user_id, row.room_nid)
         before = [membership for stream, membership in changes if stream <= since]
-        after = [membership for stream, membership in changes if stream > since][:-1]
-        return not before or before[-1] != "join" or any(membership != "join" for membership in after)
+        after = [membership for stream, membership in changes if since < stream <= row.stream_ordering]
+        return before[-1] if before else None, after
 
 
 def _stream(token: StreamToken | None) -> int | None:
     return None if token is None else token.room.stream
 
 
+def _is_of_interest(row: UserRoomRow, request: SyncRequest, since: int | None) -> bool:
+    """Invites, knocks and leaves are told once; what else happens there is none of the user's business."""
+    if row.membership == "join" or (since is not None and row.stream_ordering > since):
+        return True
+    return row.membership not in OUTSIDE and (since is None or request.full_state)
+
+
 def _entry(room_id: str, parts: Sequence[bytes]) -> bytes:
     return msgspec.json.encode(room_id) + b":{" + b",".join(parts) + b"}"
+
+
+def _joined_entry(room_id: str, parts: Sequence[bytes], account_data: Sequence[bytes]) -> bytes:
+    return _entry(
+        room_id, [*parts, b'"account_data":{"events":[%b]}' % b",".join(account_data), _REST_OF_ROOM]
+    )
+
+
+def _body(
+    now: StreamToken,
+    joined: Sequence[bytes],
+    invited: Sequence[bytes],
+    knocked: Sequence[bytes],
+    left: Sequence[bytes],
+    account_data: Sequence[bytes],
+) -> bytes:
+    return (
+        b'{"next_batch":"%b","rooms":{"join":{%b},"invite":{%b},"knock":{%b},"leave":{%b}},'
+        b'"account_data":{"events":[%b]},%b}'
+    ) % (
+        str(now).encode(),
+        b",".join(joined),
+        b",".join(invited),
+        b",".join(knocked),
+        b",".join(left),
+        b",".join(account_data),
+        _REST_OF_SYNC,
+    )

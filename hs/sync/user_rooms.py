@@ -1,6 +1,6 @@
 """Who of us is in which room: loaded when a user first syncs, then kept true by commits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 
 from cachetools import LRUCache
 
@@ -9,6 +9,9 @@ from hs.storage.members import MemberStore, UserRoomRow
 
 # A user in 200 rooms takes about 40 KB.
 _CACHED_USERS = 20_000
+_NOBODY: frozenset[str] = frozenset()
+# Memberships of those who are not in a room and will not hear of it.
+OUTSIDE = ("leave", "ban")
 
 
 class UserRooms:
@@ -18,6 +21,7 @@ class UserRooms:
         self._members = members
         self._rooms: LRUCache[str, dict[int, UserRoomRow]] = _ForgettingCache(self._forget)
         self._users: dict[int, set[str]] = {}
+        self._tell_forgotten: Callable[[str], None] = lambda user_id: None
         # Users whose rooms are being read, and whether a commit has touched them meanwhile.
         self._loading: dict[str, bool] = {}
 
@@ -35,13 +39,18 @@ class UserRooms:
             if found is None and not was_touched:
                 found = {row.room_nid: row for row in rows}
                 self._rooms[user_id] = found
-                for room_nid in found:
-                    self._users.setdefault(room_nid, set()).add(user_id)
+                for row in rows:
+                    if row.membership not in OUTSIDE:
+                        self._users.setdefault(row.room_nid, set()).add(user_id)
         return found
 
-    def list_users(self, room_nid: int) -> Iterable[str]:
-        """Users who sync and have any membership in the room."""
-        return self._users.get(room_nid, ())
+    def list_users(self, room_nid: int) -> Set[str]:
+        """Users who sync and are in the room, invited to it or knock at it."""
+        return self._users.get(room_nid, _NOBODY)
+
+    def on_forgotten(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with each user who is no longer remembered, and so in no list of users."""
+        self._tell_forgotten = tell
 
     def on_commit(self, committed: Committed) -> None:
         """Take over new memberships."""
@@ -58,15 +67,22 @@ class UserRooms:
                     room_nid, change.membership, change.event_nid, change.stream_ordering, change.sender
                 )
                 rooms[room_nid] = row
-                self._users.setdefault(room_nid, set()).add(change.user_id)
+                if change.membership in OUTSIDE:
+                    self._remove(change.user_id, room_nid)
+                else:
+                    self._users.setdefault(room_nid, set()).add(change.user_id)
 
     def _forget(self, user_id: str, rooms: dict[int, UserRoomRow]) -> None:
         for room_nid in rooms:
-            users = self._users.get(room_nid)
-            if users is not None:
-                users.discard(user_id)
-                if not users:
-                    del self._users[room_nid]
+            self._remove(user_id, room_nid)
+        self._tell_forgotten(user_id)
+
+    def _remove(self, user_id: str, room_nid: int) -> None:
+        users = self._users.get(room_nid)
+        if users is not None:
+            users.discard(user_id)
+            if not users:
+                del self._users[room_nid]
 
 
 class _ForgettingCache(LRUCache[str, dict[int, UserRoomRow]]):

@@ -18,6 +18,7 @@ from tests.client_api.sync_client import (
     timeline_ids,
 )
 from tests.people import Person, Town
+from tests.server_fixtures import make_server  # noqa: F401
 from tests.server_process import ServerProcess
 
 STRIPPED = {"content", "sender", "state_key", "type"}
@@ -428,9 +429,8 @@ class TestComingAndGoing:
         alice = await town.person("alice")
         room_id = await alice.create_room()
         since = (await sync(alice))["next_batch"]
-        member = await alice.state(room_id, "m.room.member", alice.user_id)
-        content = {**member, "displayname": "Queen Alice"}
-        assert (await alice.set_state(room_id, "m.room.member", content, alice.user_id)).status == 200
+        name = {"displayname": "Queen Alice"}
+        assert (await alice.put("profile", alice.user_id, "displayname", body=name)).status == 200
         section = joined(await sync(alice, since), room_id)
         assert len(section["timeline"]["events"]) == 1
         assert section["timeline"]["limited"] is False
@@ -610,7 +610,9 @@ async def test_parameters_of_a_wrong_kind_are_refused(town: Town, name: str, val
     assert (await ask_sync(alice, **{name: value})).error == (400, "M_INVALID_PARAM")
 
 
-async def test_old_tokens_work_after_a_restart(make_server: Callable[..., ServerProcess]) -> None:
+async def test_old_tokens_work_after_a_restart(
+    make_server: Callable[..., ServerProcess],  # noqa: F811
+) -> None:
     process = make_server()
     process.start()
     async with aiohttp.ClientSession() as session:

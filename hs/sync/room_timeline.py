@@ -1,0 +1,94 @@
+"""The timeline of a room in a sync: its newest events that the filter lets through and the user may see.
+
+Spec: client-server-api GET /sync, Timeline: `limited` where there are more, `prev_batch` to page to them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+from hs._fast.event_record import EventRecord
+from hs.matrix.filters import SyncFilter, limit_of
+from hs.matrix.tokens import RoomToken, TopologicalToken
+from hs.sync.client_events import Viewer
+from hs.sync.visibility import Seen, Visibility
+from hs.sync.window import RoomReads, Timeline, Window
+
+# Below every stream ordering: backfilled history counts downwards from 0.
+_BEGINNING = -(2**63)
+# Events looked at for one timeline at most, however few of them are wanted or visible; then it is
+# limited, and the client may page on.
+_SCAN_LIMIT = 2_000
+_MAX_CHUNK = 500
+
+
+class RoomTimelines:
+    """Reads timelines."""
+
+    def __init__(self, reads: RoomReads, visibility: Visibility) -> None:
+        self._reads = reads
+        self._visibility = visibility
+
+    async def read(self, window: Window, viewer: Viewer, wanted: SyncFilter) -> Timeline:
+        """The window's last events."""
+        if wanted.timeline.is_closed:
+            return Timeline([], {}, limited=False, prev_batch=str(RoomToken(window.upto)))
+        limit = limit_of(wanted.definition.room.timeline)
+        found: list[Seen] = []  # newest first, one more than wanted where there are more
+        scanned = 0
+        async for records in self._chunks(window, limit, wanted.timeline.is_open and window.sees_all):
+            found += await self._wanted(records, window, viewer, wanted)
+            scanned += len(records)
+            if len(found) > limit or scanned >= _SCAN_LIMIT:
+                break
+        has_more = len(found) > limit or scanned >= _SCAN_LIMIT
+        shown = found[:limit][::-1]
+        return Timeline(
+            [seen.record for seen in shown],
+            {seen.record.event_nid: seen.membership for seen in shown},
+            # Who has come back may have events of an earlier stay, and what is between is not shown.
+            limited=has_more or (window.is_new and window.since is not None),
+            prev_batch=_before(shown[0].record) if shown else str(RoomToken(window.upto)),
+        )
+
+    async def _wanted(
+        self, records: Sequence[EventRecord], window: Window, viewer: Viewer, wanted: SyncFilter
+    ) -> list[Seen]:
+        matches = wanted.timeline.matches
+        kept = [record for record in records if matches(record)]
+        if window.sees_all:
+            return [Seen(record, "join") for record in kept]
+        return await self._visibility.filter(viewer.user_id, kept)
+
+    async def _chunks(
+        self, window: Window, limit: int, takes_all: bool
+    ) -> AsyncIterator[Sequence[EventRecord]]:
+        """The window's events in parts, newest first in all."""
+        reads, room_nid = self._reads, window.room_nid
+        since = _BEGINNING if window.since is None or window.is_new else window.since
+        recent = reads.news.list_since(room_nid, since) if since > 0 else None
+        if recent is not None:
+            newest_first = [nid for stream, nid in reversed(recent) if stream <= window.upto]
+            yield await self._get(newest_first[: limit + 1] if takes_all else newest_first)
+            return
+        chunk = limit + 1 if takes_all else min(limit * 2, _MAX_CHUNK)
+        upto = window.upto
+        while True:
+            places = await reads.timeline.list_newest(room_nid, since, upto, chunk)
+            yield await self._get([place.event_nid for place in places])
+            if len(places) < chunk:
+                return
+            upto = places[-1].stream_ordering - 1
+            chunk = min(chunk * 2, _MAX_CHUNK)
+
+    async def _get(self, nids: Sequence[int]) -> list[EventRecord]:
+        found = await self._reads.events.get_many(nids)
+        return [found[nid] for nid in nids if nid in found]
+
+
+def _before(record: EventRecord) -> str:
+    """The token from which paging back goes on right before the event.
+
+    A place in the order of arrival, as a sync's timeline is: what arrived before and lies further ahead
+    in the order of history is paged to, too. Backfilled events have only their place in history.
+    """
+    stream = record.stream_ordering - 1
+    return str(RoomToken(stream) if stream >= 0 else TopologicalToken(record.depth, stream))
