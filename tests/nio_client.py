@@ -16,6 +16,8 @@ class NioClient:
         self.client = client
         # (room_id, event) in the order of the timelines that /sync brought.
         self.seen: list[tuple[str, nio.Event]] = []
+        # Rooms that a /sync has listed under "leave" since the last join; nio itself keeps them as they were.
+        self.left: set[str] = set()
         self._news = asyncio.Condition()
         self._failed_sync: nio.SyncError | None = None
         self._syncing: asyncio.Task[None] | None = None
@@ -102,7 +104,8 @@ class NioClient:
         async with self._news:
             self._news.notify_all()
 
-    async def _on_sync(self, _: nio.SyncResponse) -> None:
+    async def _on_sync(self, response: nio.SyncResponse) -> None:
+        self.left = (self.left | set(response.rooms.leave)) - set(response.rooms.join)
         async with self._news:
             self._news.notify_all()
 

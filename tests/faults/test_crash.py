@@ -64,14 +64,16 @@ class Reader:
         query = {"filter": FILTER, "timeout": str(timeout_ms)} | ({"since": self.since} if self.since else {})
         answer = await self.person.get("sync", **query)
         assert answer.status == 200, answer
-        before = len(self.seen)
+        new: list[str] = []
         for room_id, room in answer.body.get("rooms", {}).get("join", {}).items():
             timeline = room["timeline"]
             if timeline.get("limited") and self.since:
-                self.seen += await self._read_gap(room_id, timeline["prev_batch"], self.since)
-            self.seen += _messages(timeline["events"])
+                new += await self._read_gap(room_id, timeline["prev_batch"], self.since)
+            new += _messages(timeline["events"])
+        # Together, as a client's store does it: a crash between pages must not count them twice.
+        self.seen += new
         self.since = answer.body["next_batch"]
-        return len(self.seen) - before
+        return len(new)
 
     async def run(self) -> None:
         """Sync until the server goes away."""

@@ -85,9 +85,10 @@ const commands = {
         );
     },
 
-    // Any method of MatrixClient.
+    // Any method of MatrixClient; rooms are answered by their ids.
     async call({ method, args = [] }) {
-        return (await client[method](...args)) ?? null;
+        const result = await client[method](...args);
+        return result instanceof sdk.Room ? { roomId: result.roomId } : (result ?? null);
     },
 
     async waitForMembership({ roomId, membership, timeoutMs = 30000 }) {
