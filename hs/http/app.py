@@ -4,30 +4,36 @@ aiohttp's low-level server is used without its application layer: one lookup in 
 replaces its list of regular expressions, and there is nothing between a request and its endpoint.
 """
 
+import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram
 
-from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, RawJson, list_endpoints
+from hs.http.answers import (
+    PREFLIGHT,
+    Answer,
+    HttpDate,
+    WiredAnswer,
+    WrongMethod,
+    answer_crash,
+    answer_error,
+    answer_result,
+)
+from hs.http.decoding import MAX_QUERY_FIELDS as MAX_QUERY_FIELDS
+from hs.http.decoding import Fields, parse_query
+from hs.http.endpoint import Auth, Caller, ClientInfo, list_endpoints
 from hs.http.rate_limit import RateLimiter
 from hs.http.router import Route, Router
 from hs.matrix.errors import (
-    BadJson,
     Forbidden,
-    InvalidParam,
-    LimitExceeded,
     MatrixError,
-    MethodNotAllowed,
     MissingToken,
-    NotJson,
     TooLarge,
+    Unknown,
     Unrecognized,
     UserLocked,
 )
@@ -36,16 +42,8 @@ logger = logging.getLogger(__name__)
 
 # An event has at most 64 KiB; device messages and key uploads of a busy client stay below this.
 MAX_BODY_BYTES = 1024 * 1024
-# More than any client sends; parsing the query of a hostile request costs no more than this.
-MAX_QUERY_FIELDS = 100
-
-# Spec: client-server-api "Web Browser Clients".
-CORS_HEADERS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization",
-}
-_JSON_HEADERS = {"Content-Type": "application/json", **CORS_HEADERS}
+# A slow phone sends a full body in this time; who takes longer holds a connection for nothing.
+BODY_TIMEOUT_S = 60.0
 
 
 def make_durations(registry: CollectorRegistry | None = None) -> Histogram:
@@ -57,9 +55,6 @@ def make_durations(registry: CollectorRegistry | None = None) -> Histogram:
         buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
         registry=registry,
     )
-
-
-_encoder = msgspec.json.Encoder()
 
 
 class Authenticator(Protocol):
@@ -88,28 +83,40 @@ class App:
         self._limiter = limiter
         self._trusts_proxy = trusts_proxy
         self._durations = durations or make_durations()
-        self._body_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+        # By endpoint, method and status: as many as the histogram has labels.
+        self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        self._date = HttpDate()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request; never raises for what a client has done."""
         started = time.perf_counter()
-        name = "none"
+        route: Route | None = None
         try:
-            raw_path, _, raw_query = request.raw_path.partition("?")
             if request.method == "OPTIONS":
-                return web.Response(status=204, headers=CORS_HEADERS)
-            route, values = self._find_route(request.method, raw_path)
-            name = route.endpoint.name
-            answer = await self._call(request, route, values, raw_query)
+                # Spec: no logic of an endpoint runs for it.
+                answer = PREFLIGHT
+            else:
+                raw_path, _, raw_query = _origin_form(request.raw_path).partition("?")
+                route, values = self._find_route(request.method, raw_path)
+                answer = await self._call(request, route, values, raw_query)
         except MatrixError as error:
-            answer = _error_answer(error)
+            answer = answer_error(error)
         except Exception:
             # The last resort of every endpoint: whatever is wrong must not take the server down.
-            answer = _internal_error(name)
-        self._durations.labels(name, request.method if name != "none" else "any", str(answer.status)).observe(
-            time.perf_counter() - started
-        )
-        return answer
+            answer = answer_crash("none" if route is None else route.endpoint.name)
+        self._observe(route, request.method, answer, time.perf_counter() - started)
+        return cast(web.StreamResponse, WiredAnswer(request, answer, self._date.now()))
+
+    def _observe(self, route: Route | None, method: str, answer: Answer, seconds: float) -> None:
+        # What somebody made up must not become a label.
+        labels = ("none", "any") if route is None else (route.endpoint.name, route.endpoint.method)
+        observe = self._observers.get((*labels, answer.status))
+        if observe is None:
+            observe = self._durations.labels(*labels, str(answer.status)).observe
+            self._observers[*labels, answer.status] = observe
+        observe(seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s %s: %d in %.1f ms", method, labels[0], answer.status, seconds * 1000)
 
     def _find_route(self, method: str, raw_path: str) -> tuple[Route, tuple[str, ...]]:
         match = self._router.find(raw_path)
@@ -117,14 +124,14 @@ class App:
             raise Unrecognized("unrecognized request")
         route = match.routes.get("GET" if method == "HEAD" else method)
         if route is None:
-            raise MethodNotAllowed("the method is not allowed here")
+            raise WrongMethod([*sorted(match.routes), "OPTIONS"])
         return route, match.values
 
     async def _call(
         self, request: web.BaseRequest, route: Route, values: tuple[str, ...], raw_query: str
-    ) -> web.Response:
+    ) -> Answer:
         endpoint = route.endpoint
-        fields = _parse_query(raw_query)
+        fields = parse_query(raw_query)
         client = self._client_of(request)
         arguments: dict[str, Any] = dict(zip(route.names, values, strict=True))
         caller = await self._authenticate(request, endpoint.auth, fields, client)
@@ -137,14 +144,14 @@ class App:
             arguments["caller"] = caller
         if endpoint.wants_client:
             arguments["client"] = client
-        if endpoint.query_type is not None:
-            arguments["query"] = _convert_query(fields, endpoint.query_type)
-        if endpoint.body_type is not None:
-            arguments["body"] = self._decode_body(await _read_body(request), endpoint.body_type)
-        return _answer(await route.handler(**arguments))
+        if endpoint.decode_query is not None:
+            arguments["query"] = endpoint.decode_query(fields)
+        if endpoint.decode_body is not None:
+            arguments["body"] = endpoint.decode_body(await _read_body(request))
+        return answer_result(await route.handler(**arguments))
 
     async def _authenticate(
-        self, request: web.BaseRequest, auth: Auth, fields: dict[str, list[str]], client: ClientInfo
+        self, request: web.BaseRequest, auth: Auth, fields: Fields, client: ClientInfo
     ) -> Caller | None:
         if auth is Auth.NONE:
             return None
@@ -162,34 +169,26 @@ class App:
 
     def _client_of(self, request: web.BaseRequest) -> ClientInfo:
         address, scheme = request.remote or "", request.scheme
+        headers = request.headers
         if self._trusts_proxy:
             # The proxy appends the address it has seen: the last one is the only one it vouches for.
-            forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+            forwarded = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
             address = forwarded or address
-            scheme = request.headers.get("X-Forwarded-Proto", scheme)
-        host = request.headers.get("Host", "localhost")
-        return ClientInfo(address, request.headers.get("User-Agent", ""), f"{scheme}://{host}")
-
-    def _decode_body(self, data: bytes, body_type: Any) -> Any:
-        if body_type is RawJson:
-            # Decoding skips nothing: what is stored as it is must be whole and UTF-8 for those who read it.
-            self._decode_body(data, dict[str, Any])
-            return RawJson(data or b"{}")
-        decoder = self._body_decoders.get(body_type)
-        if decoder is None:
-            decoder = self._body_decoders[body_type] = msgspec.json.Decoder(body_type)
-        try:
-            # Many endpoints take an empty object as "all defaults", and clients send nothing instead.
-            return decoder.decode(data or b"{}")
-        except msgspec.ValidationError as error:
-            raise BadJson(str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NotJson("the body is not valid JSON") from error
-        except RecursionError as error:
-            raise NotJson("the body is nested too deeply") from error
+            scheme = headers.get("X-Forwarded-Proto", scheme)
+        return ClientInfo(
+            address, headers.get("User-Agent", ""), f"{scheme}://{headers.get('Host', 'localhost')}"
+        )
 
 
-def _token_of(request: web.BaseRequest, fields: dict[str, list[str]]) -> str | None:
+def _origin_form(target: str) -> str:
+    """The path and query of a request target; what a proxy is asked for starts with scheme and host."""
+    if target.startswith("/"):
+        return target
+    _, _, rest = target.partition("://")
+    return "/" + rest.partition("/")[2]
+
+
+def _token_of(request: web.BaseRequest, fields: Fields) -> str | None:
     header = request.headers.get("Authorization")
     if header is not None:
         scheme, _, token = header.partition(" ")
@@ -201,64 +200,27 @@ def _token_of(request: web.BaseRequest, fields: dict[str, list[str]]) -> str | N
     return tokens[0] if tokens else None
 
 
-def _parse_query(raw_query: str) -> dict[str, list[str]]:
-    if not raw_query:
-        return {}
-    try:
-        pairs = parse_qsl(raw_query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict")
-    except ValueError as error:
-        raise InvalidParam("the query string is malformed") from error
-    fields: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if "\x00" in value:
-            raise InvalidParam("the query string holds a NUL character")
-        fields.setdefault(name, []).append(value)
-    return fields
-
-
-def _convert_query(fields: dict[str, list[str]], query_type: Any) -> Any:
-    wanted: dict[str, Any] = {}
-    for field in msgspec.structs.fields(query_type):
-        if field.encode_name in fields:
-            values = fields[field.encode_name]
-            is_list = getattr(field.type, "__origin__", field.type) in (list, tuple)
-            wanted[field.encode_name] = values if is_list else values[-1]
-    try:
-        return msgspec.convert(wanted, query_type, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidParam(str(error)) from error
-
-
 async def _read_body(request: web.BaseRequest) -> bytes:
+    content = request.content
+    if content.is_eof():
+        # The ordinary case: it came together with the head.
+        data = content.read_nowait()
+        if len(data) > MAX_BODY_BYTES:
+            raise TooLarge("the request body is too large")
+        return data
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         raise TooLarge("the request body is too large")
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks, size = [], 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise TooLarge("the request body is too large")
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in content.iter_any():
+                size += len(chunk)
+                if size > MAX_BODY_BYTES:
+                    raise TooLarge("the request body is too large")
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise Unknown("the request body took too long", http_status=408) from error
     return b"".join(chunks)
-
-
-def _answer(result: Any) -> web.Response:
-    if isinstance(result, RawJson):
-        return web.Response(body=result.body, status=result.status, headers=_JSON_HEADERS)
-    if isinstance(result, Empty):
-        return web.Response(body=b"{}", headers=_JSON_HEADERS)
-    return web.Response(body=_encoder.encode(result), headers=_JSON_HEADERS)
-
-
-def _error_answer(error: MatrixError) -> web.Response:
-    headers = dict(_JSON_HEADERS)
-    if isinstance(error, LimitExceeded):
-        headers["Retry-After"] = str(-(-int(error.extra.get("retry_after_ms", 1000)) // 1000))
-    return web.Response(body=_encoder.encode(error.to_dict()), status=error.status, headers=headers)
-
-
-def _internal_error(name: str) -> web.Response:
-    request_id = secrets.token_hex(8)
-    logger.exception("request %s to %s failed", request_id, name)
-    body = {"errcode": "M_UNKNOWN", "error": f"internal server error (request {request_id})"}
-    return web.Response(body=_encoder.encode(body), status=500, headers=_JSON_HEADERS)

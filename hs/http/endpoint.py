@@ -12,7 +12,7 @@ The answer is a Struct, a dict, Empty or RawJson. Mistakes in a declaration rais
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar, get_type_hints
 
@@ -20,6 +20,7 @@ import msgspec
 
 from hs.accounts.callers import Caller as Caller
 from hs.accounts.callers import ClientInfo as ClientInfo
+from hs.http.decoding import Fields, build_body_decoder, build_query_decoder
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
@@ -63,6 +64,8 @@ class Endpoint:
     wants_client: bool
     body_type: Any
     query_type: Any
+    decode_body: Callable[[bytes], Any] | None = field(repr=False)
+    decode_query: Callable[[Fields], Any] | None = field(repr=False)
 
 
 def endpoint(
@@ -105,6 +108,7 @@ def _describe(
         )
     if "caller" in given and auth is Auth.NONE:
         raise TypeError(f"{handler.__qualname__}: there is no caller without authentication")
+    body_type, query_type = hints.get("body"), hints.get("query")
     return Endpoint(
         name=handler.__name__,
         method=method,
@@ -114,6 +118,21 @@ def _describe(
         path_names=tuple(_PARAMETER.findall(paths[0])),
         wants_caller="caller" in given,
         wants_client="client" in given,
-        body_type=hints.get("body"),
-        query_type=hints.get("query"),
+        body_type=body_type,
+        query_type=query_type,
+        decode_body=None if body_type is None else _build_body_decoder(body_type),
+        decode_query=None if query_type is None else build_query_decoder(query_type),
     )
+
+
+def _build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
+    if body_type is not RawJson:
+        return build_body_decoder(body_type)
+    # Decoding skips nothing: what is stored as it is must be whole and UTF-8 for those who read it.
+    check = build_body_decoder(dict[str, Any])
+
+    def decode_raw(data: bytes) -> RawJson:
+        check(data)
+        return RawJson(data or b"{}")
+
+    return decode_raw

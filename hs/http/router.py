@@ -6,11 +6,16 @@ slash is part of an identifier, never a separator.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from hs.http.endpoint import Endpoint
 from hs.matrix.errors import InvalidParam
+
+# At most 4 MB, with keys and values.
+_REMEMBERED_SEGMENTS = 8192
+_MAX_REMEMBERED_LENGTH = 128
 
 Bound = Callable[..., Awaitable[Any]]
 
@@ -44,6 +49,8 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
+        # Rooms and users come back in request after request.
+        self._unquote = lru_cache(_REMEMBERED_SEGMENTS)(_unquote)
 
     def add(self, endpoint: Endpoint, handler: Bound) -> None:
         """Serve the endpoint on all of its paths."""
@@ -62,11 +69,30 @@ class Router:
 
     def find(self, raw_path: str) -> Match | None:
         """What the path leads to, or None. InvalidParam where a segment is not UTF-8 or holds a NUL."""
-        found = self._descend(self._root, raw_path.split("/")[1:], 0, ())
+        segments = raw_path.split("/")[1:]
+        found = self._walk(segments) or self._descend(self._root, segments, 0, ())
         if found is None:
             return None
         node, raw_values = found
-        return Match(node.routes, tuple(map(_unquote, raw_values)))
+        return Match(node.routes, tuple(map(self._value, raw_values)))
+
+    def _value(self, segment: str) -> str:
+        if "%" not in segment and segment.isascii():
+            return segment
+        return self._unquote(segment) if len(segment) <= _MAX_REMEMBERED_LENGTH else _unquote(segment)
+
+    def _walk(self, segments: list[str]) -> tuple[_Node, tuple[str, ...]] | None:
+        """The first way that `_descend` would try, without the means to try another."""
+        node, values = self._root, []
+        for segment in segments:
+            step = node.literals.get(segment)
+            if step is None:
+                if node.parameter is None or (node.literals and "%" in segment):
+                    return None
+                step = node.parameter
+                values.append(segment)
+            node = step
+        return (node, tuple(values)) if node.routes else None
 
     def _descend(
         self, node: _Node, segments: list[str], at: int, values: tuple[str, ...]
@@ -85,13 +111,11 @@ class Router:
 
 
 def _unquote(segment: str) -> str:
-    if "%" not in segment:
-        text = segment
-    else:
-        try:
-            text = unquote(segment, errors="strict")
-        except UnicodeDecodeError as error:
-            raise InvalidParam("the path is not UTF-8") from error
+    try:
+        # The server hands on bytes that are no UTF-8 as surrogates.
+        text = unquote_to_bytes(segment.encode("utf-8", "surrogateescape")).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidParam("the path is not UTF-8") from error
     if "\x00" in text:
         raise InvalidParam("the path holds a NUL character")
     return text

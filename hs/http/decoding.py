@@ -1,0 +1,100 @@
+"""Bodies and queries become the types that endpoints declare; what does not fit is the spec's error.
+
+Everything that can be known of a type is worked out once, when the endpoint is declared.
+"""
+
+import re
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from hs.matrix.errors import BadJson, InvalidParam, MissingParam, NotJson
+
+# More than any client sends; parsing the query of a hostile request costs no more than this.
+MAX_QUERY_FIELDS = 100
+# Clients nest content a dozen levels deep. What passes here can be encoded again from anywhere, however
+# deep the stack is there: Python gives up at 1000 levels of both together.
+MAX_DEPTH = 256
+
+Fields = dict[str, list[str]]
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
+
+
+def build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
+    """Decodes bodies to `body_type`; NotJson, or BadJson with the path of what does not fit."""
+    decode = msgspec.json.Decoder(body_type).decode
+
+    def decode_body(data: bytes) -> Any:
+        try:
+            # Many endpoints take an empty object as "all defaults", and clients send nothing instead.
+            decoded = decode(data or b"{}")
+        except msgspec.ValidationError as error:
+            raise BadJson(str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise NotJson("the body is not valid JSON") from error
+        except RecursionError as error:
+            raise BadJson("the body is nested too deeply") from error
+        check_depth(data)
+        return decoded
+
+    return decode_body
+
+
+def build_query_decoder(query_type: Any) -> Callable[[Fields], Any]:
+    """Converts the fields of a query to `query_type`, a Struct; MissingParam or InvalidParam.
+
+    The last of several values counts, except where the type is a list.
+    """
+    known = [
+        (field.encode_name, getattr(field.type, "__origin__", field.type) in (list, tuple), field.required)
+        for field in msgspec.structs.fields(query_type)
+    ]
+    has_required = any(required for _, _, required in known)
+
+    def decode_query(fields: Fields) -> Any:
+        if not fields and not has_required:
+            return query_type()
+        wanted: dict[str, Any] = {}
+        for name, is_list, required in known:
+            values = fields.get(name)
+            if values is not None:
+                wanted[name] = values if is_list else values[-1]
+            elif required:
+                raise MissingParam(f"the query has no {name}")
+        try:
+            return msgspec.convert(wanted, query_type, strict=False)
+        except msgspec.ValidationError as error:
+            raise InvalidParam(str(error)) from error
+
+    return decode_query
+
+
+def parse_query(raw_query: str) -> Fields:
+    """The values of a query string by name, in their order; InvalidParam where it is malformed."""
+    if not raw_query:
+        return {}
+    try:
+        pairs = parse_qsl(raw_query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict")
+    except ValueError as error:
+        raise InvalidParam("the query string is malformed") from error
+    fields: Fields = {}
+    for name, value in pairs:
+        if "\x00" in value:
+            raise InvalidParam("the query string holds a NUL character")
+        fields.setdefault(name, []).append(value)
+    return fields
+
+
+def check_depth(data: bytes) -> None:
+    """Raise BadJson where valid JSON is nested deeper than MAX_DEPTH."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH:
+        raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
