@@ -85,7 +85,7 @@ async def test_the_longest_name_fits(town: Town) -> None:
 
 async def test_available_names_are(town: Town) -> None:
     assert (await town.visitor.get("register", "available", username="free")).body == {"available": True}
-    assert (await town.visitor.get("register", "available")).error == (400, "M_INVALID_PARAM")
+    assert (await town.visitor.get("register", "available")).error == (400, "M_MISSING_PARAM")
 
 
 async def test_who_brings_no_name_gets_one(town: Town) -> None:
