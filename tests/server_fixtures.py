@@ -2,15 +2,20 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from signedjson.key import generate_signing_key
 
+from hs.config import load_config
+from hs.rooms.build import Signer
+from hs.server import start
 from tests.people import Town
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, find_free_ports, to_toml
 
 
 def make_server_folder() -> Path:
@@ -60,3 +65,31 @@ async def town(server: ServerProcess) -> AsyncIterator[Town]:
     """People on the shared server."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield Town(session, server.base_url, server.server_name)
+
+
+@pytest.fixture
+async def make_local_town(database_url: str, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Town]]]:
+    """Starts the whole server inside the test's own event loop, for tests that need a configuration of their own.
+
+    The answers still go over HTTP; the database is the test's.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def make(**settings: Any) -> Town:
+            [port] = find_free_ports(1)
+            document: dict[str, Any] = {
+                "server_name": "local.example",
+                "listeners": [{"port": port}],
+                "registration": {"enabled": True},
+                "rate_limits": {"enabled": False},
+                **settings,
+            }
+            config_path = tmp_path / "hs.toml"
+            config_path.write_text(to_toml(document))
+            config = load_config(config_path)
+            signer = Signer(config.server_name, generate_signing_key("test"))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            await start(config, signer, database_url, stack)
+            return Town(session, f"http://127.0.0.1:{port}", config.server_name)
+
+        yield make

@@ -1,3 +1,3 @@
 """Endpoints are asked over HTTP, on a whole server."""
 
-from tests.server_fixtures import server, town  # noqa: F401
+from tests.server_fixtures import make_local_town, server, town  # noqa: F401
