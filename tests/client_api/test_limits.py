@@ -21,7 +21,6 @@ async def exhaust(ask: Callable[[], Awaitable[Any]]) -> None:
     assert int(second.headers["Retry-After"]) > 0
 
 
-
 @pytest.mark.parametrize("bucket", ["message", "state", "room_creation", "join", "invite"])
 async def test_a_full_bucket_stops_one_person_and_nobody_else(make_local_town: MakeTown, bucket: str) -> None:
     limits = {"enabled": True, bucket: ONCE}
