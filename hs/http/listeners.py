@@ -4,9 +4,10 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 
 from hs.http.app import App, Authenticator
@@ -18,6 +19,10 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 1024
 # After this, requests that still run at shutdown are cut; long polls never end by themselves.
 _SHUTDOWN_S = 2.0
+# Clients write whole filters into the query of /sync and /messages.
+_MAX_REQUEST_LINE = 64 * 1024
+# Longer than a client pauses between two long polls.
+_KEEPALIVE_S = 120.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -62,8 +67,7 @@ async def start_listener(
     served = [api for name in listener.apis for api in apis.get(name, ())]
     app = App(served, authenticator, limiter, listener.x_forwarded, durations)
     handler: Handler = _with_metrics(app.handle, registry) if "metrics" in listener.apis else app.handle
-    # `access_log=None`: request lines hold the tokens of clients that send them in the query.
-    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=_SHUTDOWN_S)
+    runner = web.ServerRunner(build_http_server(handler), shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     site = web.TCPSite(
         runner,
@@ -81,6 +85,31 @@ async def start_listener(
     for address in runner.addresses:
         logger.info("listening on %s:%s for %s", address[0], address[1], ", ".join(listener.apis))
     return runner
+
+
+def build_http_server(handler: Handler) -> web.Server:
+    """aiohttp's server around a handler, the way we want it."""
+    return web.Server(
+        handler,
+        # A client that hangs up ends its long poll; what must not be cut short shields itself.
+        handler_cancellation=True,
+        # Request lines hold the tokens of clients that send them in the query.
+        access_log=None,
+        logger=_ConnectionLogger(logger),
+        max_line_size=_MAX_REQUEST_LINE,
+        keepalive_timeout=_KEEPALIVE_S,
+    )
+
+
+class _ConnectionLogger(logging.LoggerAdapter[logging.Logger]):
+    """What happens on connections; requests that are no HTTP are no errors of ours, and are not quoted."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        """Log an error, with the traceback where it is one of ours."""
+        if isinstance(exc_info, HttpProcessingError):
+            self.debug("a request that is no HTTP: %s", type(exc_info).__name__)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 def _tls_context(listener: Listener) -> ssl.SSLContext | None:

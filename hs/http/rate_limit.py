@@ -11,13 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cachetools import LRUCache
-
 from hs.accounts.overrides import Limit as Limit
 from hs.matrix.errors import LimitExceeded
 
-# (bucket, user or address) pairs remembered; who falls out starts with a full bucket.
-_REMEMBERED = 100_000
+# (bucket, user or address) pairs remembered, 200 bytes each; who falls out starts with a full bucket.
+REMEMBERED = 100_000
 
 
 class Overrides(Protocol):
@@ -31,6 +29,9 @@ class Overrides(Protocol):
 class _Bucket:
     tokens: float
     filled_at: float
+
+
+_Key = tuple[str, str]
 
 
 class RateLimiter:
@@ -47,7 +48,10 @@ class RateLimiter:
         self._limit_of = limit_of
         self._overrides = overrides
         self._clock = clock
-        self._buckets: LRUCache[tuple[str, str], _Bucket] = LRUCache(_REMEMBERED)
+        # Two generations: when the young one is full it becomes the old one, and who is not seen until it
+        # is full again falls out. Cheaper than keeping all of them in the order of their use.
+        self._young: dict[_Key, _Bucket] = {}
+        self._old: dict[_Key, _Bucket] = {}
 
     async def check_user(self, bucket: str, user_id: str, is_exempt: bool) -> None:
         """Count a request of a user; LimitExceeded where the bucket is empty."""
@@ -64,17 +68,27 @@ class RateLimiter:
         if self._is_enabled:
             self._take(bucket, network_of(address), self._limit_of(bucket))
 
-    def _take(self, bucket: str, who: str, limit: Limit) -> None:
+    def _take(self, name: str, who: str, limit: Limit) -> None:
         now = self._clock()
-        found = self._buckets.get((bucket, who))
-        if found is None:
-            found = self._buckets[bucket, who] = _Bucket(float(limit.burst), now)
-        found.tokens = min(limit.burst, found.tokens + (now - found.filled_at) * limit.per_second)
-        found.filled_at = now
-        if found.tokens < 1:
-            wait_s = (1 - found.tokens) / limit.per_second
+        key = (name, who)
+        bucket = self._young.get(key)
+        if bucket is None:
+            bucket = self._old.pop(key, None) or _Bucket(float(limit.burst), now)
+            self._remember(key, bucket)
+        tokens = bucket.tokens + (now - bucket.filled_at) * limit.per_second
+        if tokens > limit.burst:
+            tokens = float(limit.burst)
+        bucket.filled_at = now
+        if tokens < 1:
+            bucket.tokens = tokens
+            wait_s = (1 - tokens) / limit.per_second
             raise LimitExceeded("too many requests", retry_after_ms=math.ceil(wait_s * 1000))
-        found.tokens -= 1
+        bucket.tokens = tokens - 1
+
+    def _remember(self, key: _Key, bucket: _Bucket) -> None:
+        if len(self._young) >= REMEMBERED // 2:
+            self._old, self._young = self._young, {}
+        self._young[key] = bucket
 
 
 def network_of(address: str) -> str:
