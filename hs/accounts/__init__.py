@@ -13,6 +13,8 @@
     filters        what clients want of a /sync, named by id
     push_rules     the rules a user has, changed one at a time
     overrides      limits of single users
+    propagation    what a change of an account means for its rooms
+    finishing      work that is done even if the client hangs up
 
 Rules:
 - No endpoint is known here: what clients send arrives checked for shape, not for sense.

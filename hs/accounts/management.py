@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from hs.accounts.finishing import Finisher
 from hs.accounts.passwords import Passwords
 from hs.accounts.profiles import Profiles
 from hs.accounts.tokens import AccessTokens
@@ -26,18 +27,22 @@ class AccountManagement:
         self._tokens = tokens
         self._profiles = profiles
         self._on_deactivated = on_deactivated
+        self._finisher = Finisher()
 
     async def set_password(self, user_id: str, password: str, only_device_id: str | None) -> None:
         """Another password; all devices but `only_device_id` are logged out, none where that is None."""
         if not password:
             raise WeakPassword("the password is empty")
-        await self._users.set_password(user_id, await self._passwords.hash(password))
-        if only_device_id is not None:
-            others = [device.device_id for device in await self._users.list_devices(user_id)]
-            await self._tokens.delete_devices(user_id, [id for id in others if id != only_device_id])
+        password_hash = await self._passwords.hash(password)
+        await self._tokens.revoke(user_id, self._users.set_password(user_id, password_hash, only_device_id))
 
     async def deactivate(self, user_id: str) -> None:
         """Close the account: nobody can log in, nobody is logged in, and the name stays taken."""
-        await self._tokens.deactivate(user_id)
-        self._profiles.forget_user(user_id)
+        await self._finisher.finish(self._deactivate(user_id), "deactivation")
+
+    async def _deactivate(self, user_id: str) -> None:
+        try:
+            await self._tokens.deactivate(user_id)
+        finally:
+            self._profiles.forget_user(user_id)
         await self._on_deactivated(user_id)

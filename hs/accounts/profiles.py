@@ -43,8 +43,11 @@ class Profiles:
         before = await self.get(user_id)
         if (value or None) == before.get(field):
             return False
-        await self._users.set_profile_field(user_id, field, value or None)
-        self.forget_user(user_id)
+        try:
+            await self._users.set_profile_field(user_id, field, value or None)
+        finally:
+            # Also where we are cut off: the change may stand already.
+            self.forget_user(user_id)
         return True
 
     def forget_user(self, user_id: str) -> None:

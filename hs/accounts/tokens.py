@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from cachetools import LRUCache
 
@@ -52,21 +52,30 @@ class AccessTokens:
     async def issue(self, user_id: str, device_id: str, display_name: str | None) -> str:
         """A token for the device, which is made where it is new; its former tokens no longer count."""
         token = "hs_" + secrets.token_urlsafe(32)
-        former = await self._users.insert_device_token(
+        login = self._users.insert_device_token(
             user_id, device_id, display_name, _hash(token), self._clock.now_ms()
         )
-        self._forget(former)
+        await self.revoke(user_id, login)
         return token
+
+    async def revoke(self, user_id: str, change: Awaitable[Sequence[bytes]]) -> None:
+        """Await a change of the user's account that gives the hashes of the tokens it has ended."""
+        try:
+            self._forget(await change)
+        except BaseException:
+            # A client that hangs up, or a lost connection, may cut us off when the change stands already.
+            self.forget_user(user_id)
+            raise
 
     async def delete_devices(self, user_id: str, device_ids: Sequence[str] | None) -> None:
         """Log devices out and forget them; None stands for all of the user's."""
-        self._forget(await self._users.delete_devices(user_id, device_ids))
+        await self.revoke(user_id, self._users.delete_devices(user_id, device_ids))
         for key in [k for k in self._seen if k[0] == user_id and (device_ids is None or k[1] in device_ids)]:
             del self._seen[key]
 
     async def deactivate(self, user_id: str) -> None:
         """Close the account and log all of its devices out."""
-        self._forget(await self._users.set_deactivated(user_id))
+        await self.revoke(user_id, self._users.set_deactivated(user_id))
 
     def forget_user(self, user_id: str) -> None:
         """Read the user's state again at the next request; call it when an account was locked or promoted."""

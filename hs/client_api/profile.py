@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from hs.accounts.finishing import Finisher
 from hs.accounts.profiles import FIELDS, Profiles
 from hs.client_api.own_user import check_own
 from hs.client_api.paths import v3
@@ -24,6 +25,7 @@ class ProfileApi:
         """`on_profile_change` is awaited with the user id; it tells the rooms that the user is in."""
         self._profiles = profiles
         self._on_profile_change = on_profile_change
+        self._finisher = Finisher()
 
     @endpoint("GET", *v3("/profile/{user_id}"), auth=Auth.NONE, limit="other")
     async def get_profile(self, user_id: str) -> dict[str, Any]:
@@ -64,6 +66,10 @@ class ProfileApi:
         return Empty()
 
     async def _set(self, user_id: str, field: str, value: str | None) -> None:
+        # A user in many rooms may hang up before all of them know; half of them would be worse.
+        await self._finisher.finish(self._change(user_id, field, value), "profile change")
+
+    async def _change(self, user_id: str, field: str, value: str | None) -> None:
         if await self._profiles.set_field(user_id, field, value):
             await self._on_profile_change(user_id)
 

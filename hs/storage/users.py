@@ -75,12 +75,25 @@ class UserStore:
             )
         return tag == "INSERT 0 1"
 
-    async def set_password(self, user_id: str, password_hash: str | None) -> None:
-        """Give the account another password; None lets nobody log in with one."""
+    async def set_password(
+        self, user_id: str, password_hash: str | None, only_device_id: str | None = None
+    ) -> list[bytes]:
+        """Give the account another password; None lets nobody log in with one.
+
+        With `only_device_id` all other devices are logged out and forgotten; the hashes of their tokens.
+        """
         async with self._database.write() as writer:
             await writer.execute(
                 "UPDATE users SET password_hash = $2 WHERE user_id = $1", user_id, password_hash
             )
+            if only_device_id is None:
+                return []
+            others = await writer.fetch(
+                "SELECT device_id FROM devices WHERE user_id = $1 AND device_id <> $2",
+                user_id,
+                only_device_id,
+            )
+            return await _delete_devices(writer, user_id, [row["device_id"] for row in others])
 
     async def set_deactivated(self, user_id: str) -> list[bytes]:
         """Close the account: no password, no profile, no devices; the hashes of its tokens."""

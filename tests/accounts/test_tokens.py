@@ -104,3 +104,21 @@ async def test_a_login_that_a_deactivation_overtakes_gives_nothing(
     token = await accounts.tokens.issue(alice, "PHONE", None)
     with pytest.raises(UnknownToken):
         await accounts.tokens.authenticate(token, CLIENT)
+
+
+async def test_a_logout_that_is_cut_off_is_not_half_done(
+    accounts: AccountServer, alice: str, database: Database
+) -> None:
+    """Whenever the client hangs up: what the database says of the token is what counts."""
+    for turns in range(12):
+        token = await accounts.tokens.issue(alice, "PHONE", None)
+        await accounts.tokens.authenticate(token, CLIENT)
+        logout = asyncio.create_task(accounts.tokens.delete_devices(alice, ["PHONE"]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        logout.cancel()
+        await asyncio.gather(logout, return_exceptions=True)
+        is_stored = await database.fetchval("SELECT count(*) FROM access_tokens") == 1
+        results = await asyncio.gather(accounts.tokens.authenticate(token, CLIENT), return_exceptions=True)
+        assert isinstance(results[0], UnknownToken) == (not is_stored)
+    await accounts.tokens.close()

@@ -3,6 +3,8 @@
 # ruff: noqa: F401, F811 (fixtures are imported)
 
 import asyncio
+import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -151,8 +153,9 @@ async def test_large_bodies_by_declared_length(echo: Town) -> None:
     assert refused.startswith(b"HTTP/1.1 413 ")
     assert b'"errcode":"M_TOO_LARGE"' in refused
     fits = b'{"name": "' + b"x" * (MAX_BODY_BYTES - 12) + b'"}'
-    assert (await echo.visitor.raw("POST", "/test/body", fits)).status == 200
-    assert (await echo.visitor.raw("POST", "/test/body", fits + b" ")).error == (413, "M_TOO_LARGE")
+    for data, status in ((fits, 200), (fits + b" ", 413)):
+        async with echo.session.post(echo.base_url + "/test/body", data=io.BytesIO(data)) as response:
+            assert response.status == status
 
 
 async def test_large_bodies_in_chunks(echo: Town) -> None:
@@ -167,8 +170,6 @@ async def test_large_bodies_in_chunks(echo: Town) -> None:
 
 async def test_compressed_bodies_do_not_swell(echo: Town) -> None:
     """Ten megabytes of blanks are ten kilobytes of gzip."""
-    import gzip
-
     data = gzip.compress(b" " * 10 * MAX_BODY_BYTES)
     answer = await echo.visitor.raw("POST", "/test/body", data, headers={"Content-Encoding": "gzip"})
     assert answer.status in (400, 413)

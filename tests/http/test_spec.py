@@ -1,0 +1,162 @@
+"""What is declared against the specification's OpenAPI files: paths, methods, authentication, bodies, queries."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from hs.http.endpoint import Auth, Endpoint
+from tests.fuzz.hostile import list_endpoints
+
+SPEC = Path(__file__).parents[3] / "shared" / "matrix-spec" / "data" / "api" / "client-server"
+
+pytestmark = pytest.mark.skipif(not SPEC.exists(), reason=f"the specification is not at {SPEC}")
+
+# Served under these paths without the specification knowing them, and why.
+BEYOND = {
+    # The path of before version 1.19, with the scope in it, and their prefix, on which clients rely.
+    "/_matrix/client/v3/pushrules/{}",
+}
+
+# Query parameters of served operations that are not understood yet.
+MISSING_QUERIES: dict[str, set[str]] = {}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the specification; the names in its path are left out."""
+
+    method: str
+    path: str
+    file: str
+    needs_token: bool
+    may_have_token: bool
+    body: Any
+    queries: dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def without_names(path: str) -> str:
+    """The path with `{}` for each parameter."""
+    return re.sub(r"\{\w+\}", "{}", path)
+
+
+def _resolve(document: Any, base: Path, node: Any) -> Any:
+    """The node, or what its `$ref` points at."""
+    while isinstance(node, dict) and "$ref" in node:
+        file, _, pointer = node["$ref"].partition("#")
+        if file:
+            base = base.parent / file
+            document = yaml.safe_load(base.read_text())
+        node = document
+        for key in filter(None, pointer.split("/")):
+            node = node[key]
+    return node
+
+
+@cache
+def operations() -> dict[tuple[str, str], Operation]:
+    """All operations of the client-server API, by method and path."""
+    found = {}
+    for file in sorted(SPEC.glob("*.yaml")):
+        document = yaml.safe_load(file.read_text())
+        base = document["servers"][0]["variables"]["basePath"]["default"]
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                if method not in ("get", "put", "post", "delete"):
+                    continue
+                parameters = [
+                    _resolve(document, file, p)
+                    for p in (*methods.get("parameters", ()), *operation.get("parameters", ()))
+                ]
+                security = operation.get("security", [])
+                made = Operation(
+                    method.upper(),
+                    without_names(base + path),
+                    file.name,
+                    needs_token=bool(security) and {} not in security,
+                    may_have_token=bool(security),
+                    body=_resolve(document, file, operation.get("requestBody")),
+                    queries={p["name"]: p for p in parameters if p["in"] == "query"},
+                )
+                found[made.method, made.path] = made
+    return found
+
+
+def served() -> Iterator[tuple[Endpoint, Operation]]:
+    """Each declared endpoint that the specification has, with its operation."""
+    for endpoint in list_endpoints():
+        for path in endpoint.paths:
+            operation = operations().get((endpoint.method, without_names(path)))
+            if operation is not None:
+                yield endpoint, operation
+
+
+def test_every_path_is_one_of_the_specification() -> None:
+    known = {path for _, path in operations()}
+    unknown = set()
+    for endpoint in list_endpoints():
+        for path in map(without_names, endpoint.paths):
+            # r0 is the prefix that v3 had before version 1.1.
+            current = path.replace("/client/r0/", "/client/v3/", 1)
+            is_ours = path.startswith("/_synapse/")
+            if (endpoint.method, current) not in operations() and current not in BEYOND and not is_ours:
+                unknown.add(f"{endpoint.method} {path}{' (other methods only)' if current in known else ''}")
+    assert not unknown
+
+
+def test_tokens_are_asked_for_where_the_specification_does() -> None:
+    wrong = []
+    for endpoint, operation in served():
+        asks = endpoint.auth in (Auth.USER, Auth.LOCKED_USER, Auth.ADMIN)
+        if asks != operation.needs_token:
+            wrong.append(f"{operation}: {endpoint.auth.name}, security in {operation.file} differs")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_bodies_are_read_where_the_specification_has_them() -> None:
+    wrong = [
+        f"{operation}: the specification has {'a' if operation.body else 'no'} body"
+        for endpoint, operation in served()
+        if operation.body and endpoint.body_type is None
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_queries_have_the_fields_of_the_specification() -> None:
+    missing: dict[str, set[str]] = {}
+    invented = []
+    for endpoint, operation in served():
+        fields = msgspec.structs.fields(endpoint.query_type) if endpoint.query_type else ()
+        by_name = {field.encode_name: field for field in fields}
+        if lacking := set(operation.queries) - set(by_name):
+            missing[str(operation)] = lacking
+        for name, declared in by_name.items():
+            described = operation.queries.get(name)
+            if described is None:
+                invented.append(f"{operation}: {name}")
+            elif declared.required and not described.get("required"):
+                invented.append(f"{operation}: {name} is not required")
+    assert missing == MISSING_QUERIES
+    assert not invented
+
+
+def test_served_operations_are_told(record_property: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    done = {(operation.method, operation.path) for _, operation in served()}
+    lines = []
+    for operation in sorted(operations().values(), key=lambda o: (o.file, o.path, o.method)):
+        mark = "served " if (operation.method, operation.path) in done else "  -    "
+        lines.append(f"{mark} {operation.file:32} {operation}")
+    record_property("served", f"{len(done)} of {len(operations())}")
+    with capsys.disabled():
+        print(f"\nserved {len(done)} of {len(operations())} operations; `pytest -s` lists them")
+    print("\n".join(lines))
+    assert done
