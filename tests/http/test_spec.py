@@ -1,6 +1,7 @@
 """What is declared against the specification's OpenAPI files: paths, methods, authentication, bodies, queries."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,14 +19,24 @@ SPEC = Path(__file__).parents[3] / "shared" / "matrix-spec" / "data" / "api" / "
 
 pytestmark = pytest.mark.skipif(not SPEC.exists(), reason=f"the specification is not at {SPEC}")
 
-# Served under these paths without the specification knowing them, and why.
+# Served though no file of the specification has these paths.
 BEYOND = {
-    # The path of before version 1.19, with the scope in it, and their prefix, on which clients rely.
-    "/_matrix/client/v3/pushrules/{}",
+    # With an empty state key; the prose says that the slash before it may be left out.
+    "GET /_matrix/client/v3/rooms/{}/state/{}",
+    "PUT /_matrix/client/v3/rooms/{}/state/{}",
+    # Clients leave the last slash out.
+    "GET /_matrix/client/v3/pushrules",
+    "GET /_matrix/client/v3/pushrules/global",
 }
 
-# Query parameters of served operations that are not understood yet.
-MISSING_QUERIES: dict[str, set[str]] = {}
+# The token may be missing there for who proves an e-mail address, which nobody can here.
+STRICTER = {"POST /_matrix/client/v3/account/password", "POST /_matrix/client/v3/account/deactivate"}
+
+# Query parameters that served operations leave out: there are no other servers to join through yet.
+MISSING_QUERIES = {
+    "POST /_matrix/client/v3/join/{}": {"via"},
+    "POST /_matrix/client/v3/knock/{}": {"via"},
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,6 @@ class Operation:
     path: str
     file: str
     needs_token: bool
-    may_have_token: bool
     body: Any
     queries: dict[str, Any] = field(repr=False)
 
@@ -80,10 +90,9 @@ def operations() -> dict[tuple[str, str], Operation]:
                 security = operation.get("security", [])
                 made = Operation(
                     method.upper(),
-                    without_names(base + path),
+                    without_names(base + path.strip()),
                     file.name,
                     needs_token=bool(security) and {} not in security,
-                    may_have_token=bool(security),
                     body=_resolve(document, file, operation.get("requestBody")),
                     queries={p["name"]: p for p in parameters if p["in"] == "query"},
                 )
@@ -101,23 +110,17 @@ def served() -> Iterator[tuple[Endpoint, Operation]]:
 
 
 def test_every_path_is_one_of_the_specification() -> None:
-    known = {path for _, path in operations()}
-    unknown = set()
-    for endpoint in list_endpoints():
-        for path in map(without_names, endpoint.paths):
-            # r0 is the prefix that v3 had before version 1.1.
-            current = path.replace("/client/r0/", "/client/v3/", 1)
-            is_ours = path.startswith("/_synapse/")
-            if (endpoint.method, current) not in operations() and current not in BEYOND and not is_ours:
-                unknown.add(f"{endpoint.method} {path}{' (other methods only)' if current in known else ''}")
-    assert not unknown
+    declared = {f"{e.method} {without_names(path)}" for e in list_endpoints() for path in e.paths}
+    # r0 is the prefix that v3 had before version 1.1; what is ours alone says so in its path.
+    current = {text.replace("/client/r0/", "/client/v3/", 1) for text in declared if "/_synapse/" not in text}
+    assert current - set(map(str, operations().values())) == BEYOND
 
 
 def test_tokens_are_asked_for_where_the_specification_does() -> None:
     wrong = []
     for endpoint, operation in served():
         asks = endpoint.auth in (Auth.USER, Auth.LOCKED_USER, Auth.ADMIN)
-        if asks != operation.needs_token:
+        if asks != operation.needs_token and str(operation) not in STRICTER:
             wrong.append(f"{operation}: {endpoint.auth.name}, security in {operation.file} differs")
     assert not wrong, "\n".join(wrong)
 
@@ -149,14 +152,12 @@ def test_queries_have_the_fields_of_the_specification() -> None:
     assert not invented
 
 
-def test_served_operations_are_told(record_property: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    done = {(operation.method, operation.path) for _, operation in served()}
-    lines = []
-    for operation in sorted(operations().values(), key=lambda o: (o.file, o.path, o.method)):
-        mark = "served " if (operation.method, operation.path) in done else "  -    "
-        lines.append(f"{mark} {operation.file:32} {operation}")
-    record_property("served", f"{len(done)} of {len(operations())}")
+def test_served_operations_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = {str(operation) for _, operation in served()}
     with capsys.disabled():
-        print(f"\nserved {len(done)} of {len(operations())} operations; `pytest -s` lists them")
-    print("\n".join(lines))
+        sys.stdout.write(f" {len(done)} of {len(operations())} served; `pytest -s` lists them ")
+    by_file = sorted(operations().values(), key=lambda o: (o.file, o.path, o.method))
+    for operation in by_file:
+        mark = "served" if str(operation) in done else "-"
+        sys.stdout.write(f"{mark:7}{operation.file:32}{operation}\n")
     assert done
