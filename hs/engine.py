@@ -20,7 +20,7 @@ from hs.rooms.writer import RoomWriter
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database
 from hs.storage.event_cache import EventCache
-from hs.storage.events import EventStore, load_records
+from hs.storage.events import EventStore, RecordLoader
 from hs.storage.memberships import MembershipStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
@@ -59,7 +59,7 @@ async def build_engine(
     event_cache_bytes: int,
 ) -> Engine:
     """The engine over a migrated database."""
-    cache = EventCache(lambda nids: load_records(database, nids), event_cache_bytes)
+    cache = EventCache(RecordLoader(database).load, event_cache_bytes)
     events = EventStore(database, cache)
     auth_records = AuthRecordStore(database)
     states = RoomStates(

@@ -13,6 +13,7 @@ from hs._fast.event_record import EventRecord
 from hs.matrix.errors import NotFound
 from hs.matrix.redaction import redact
 from hs.matrix.room_versions import get_room_version
+from hs.storage.batching import Batcher
 from hs.storage.database import Database
 from hs.storage.event_cache import EventCache
 from hs.storage.pdu_codec import decode_pdu
@@ -97,6 +98,22 @@ async def load_records(database: Database, event_nids: Sequence[int]) -> Mapping
     """Cache records of the events with these numbers, redactions applied; unknown ones are left out."""
     rows = await database.fetch(_SELECT_RECORDS, event_nids)
     return {row["event_nid"]: _record_from_row(row) for row in rows}
+
+
+class RecordLoader:
+    """What the event cache loads with: misses of several readers in the same turn are one query."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._groups: Batcher[tuple[int, ...], Mapping[int, bytes]] = Batcher(self._load)
+
+    async def load(self, event_nids: Sequence[int]) -> Mapping[int, bytes]:
+        """Cache records of the events with these numbers; unknown ones are left out."""
+        return await self._groups.get(tuple(event_nids)) or {}
+
+    async def _load(self, groups: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Mapping[int, bytes]]:
+        found = await load_records(self._database, [nid for group in groups for nid in group])
+        return {group: {nid: found[nid] for nid in group if nid in found} for group in groups}
 
 
 class EventStore:

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hs.storage.batching import Batcher
 from hs.storage.database import Database
+
+# room_nid, "in" for those in the room or "out" for those who were, how many
+_Heroes = tuple[int, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class MemberStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counts: Batcher[int, dict[str, int]] = Batcher(self._load_counts)
+        self._heroes: Batcher[_Heroes, tuple[str, ...]] = Batcher(self._load_heroes)
 
     async def list_rooms_of(self, user_id: str) -> list[UserRoomRow]:
         """All rooms that the user has a membership in."""
@@ -133,26 +139,39 @@ class MemberStore:
         Spec: client-server-api GET /sync, `m.heroes`: joined and invited users first, by the order of
         their events; where there are none, those who left or were banned.
         """
-        counts = await self._database.fetch(
-            "SELECT membership, count(*) AS n FROM memberships "
-            "WHERE room_nid = $1 AND membership IN ('join', 'invite') GROUP BY membership",
-            room_nid,
-        )
-        by_kind = {row["membership"]: row["n"] for row in counts}
+        by_kind = await self._counts.get(room_nid) or {}
         joined, invited = by_kind.get("join", 0), by_kind.get("invite", 0)
         if not heroes:
             return MemberCounts(joined, invited, None, ())
-        present = await self._list_heroes(room_nid, ("join", "invite"), heroes)
+        present = await self._heroes.get((room_nid, "in", heroes)) or ()
         # Nobody is their own hero: whoever is alone is shown who was there before.
-        former = await self._list_heroes(room_nid, ("leave", "ban"), heroes) if len(present) < 2 else ()
+        former = (await self._heroes.get((room_nid, "out", heroes)) or ()) if len(present) < 2 else ()
         return MemberCounts(joined, invited, present, former)
 
-    async def _list_heroes(self, room_nid: int, kinds: Sequence[str], limit: int) -> tuple[str, ...]:
+    async def _load_counts(self, room_nids: Sequence[int]) -> dict[int, dict[str, int]]:
         rows = await self._database.fetch(
-            "SELECT user_id FROM memberships WHERE room_nid = $1 AND membership = ANY($2::text[]) "
-            "ORDER BY event_nid LIMIT $3",
-            room_nid,
-            kinds,
-            limit,
+            "SELECT room_nid, membership, count(*) AS n FROM memberships "
+            "WHERE room_nid = ANY($1::bigint[]) AND membership IN ('join', 'invite') GROUP BY room_nid, membership",
+            room_nids,
         )
-        return tuple(row["user_id"] for row in rows)
+        found: dict[int, dict[str, int]] = {}
+        for row in rows:
+            found.setdefault(row["room_nid"], {})[row["membership"]] = row["n"]
+        return found
+
+    async def _load_heroes(self, wanted: Sequence[_Heroes]) -> dict[_Heroes, tuple[str, ...]]:
+        rows = await self._database.fetch(
+            "SELECT w.n, m.user_id FROM unnest($1::bigint[], $2::text[], $3::bigint[]) "
+            "WITH ORDINALITY AS w (room_nid, place, size, n) CROSS JOIN LATERAL ("
+            " SELECT user_id, event_nid FROM memberships WHERE room_nid = w.room_nid"
+            " AND membership IN (CASE w.place WHEN 'in' THEN 'join' ELSE 'leave' END,"
+            " CASE w.place WHEN 'in' THEN 'invite' ELSE 'ban' END)"
+            " ORDER BY event_nid LIMIT w.size"
+            ") m ORDER BY w.n, m.event_nid",
+            *zip(*wanted, strict=True),
+        )
+        found: dict[_Heroes, tuple[str, ...]] = {}
+        for row in rows:
+            key = wanted[row["n"] - 1]
+            found[key] = (*found.get(key, ()), row["user_id"])
+        return found

@@ -78,8 +78,7 @@ class RoomSections:
         """Counts and heroes, where they may have changed since the client was last told."""
         if not window.wants_whole_state and not await self._renames(window, timeline):
             return None
-        root = await self._reads.state_at(window.room_nid, window.upto)
-        return await self._summaries.get(window.room_nid, root, viewer.user_id)
+        return await self._summaries.get(window.room_nid, viewer.user_id)
 
     async def _renames(self, window: Window, timeline: Timeline) -> bool:
         """Whether members, name or alias of the room may have changed in the window."""

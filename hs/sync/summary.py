@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from hs._fast.state_tree import Node
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore
 from hs.storage.members import MemberCounts, MemberStore
@@ -45,12 +44,12 @@ class RoomSummaries:
         self._news = news
         self._counts: LRUCache[int, tuple[int, MemberCounts]] = LRUCache(_CACHED_ROOMS)
 
-    async def get(self, room_nid: int, root: Node, user_id: str) -> Summary:
-        """The room's summary as of now; `root` says whether it has a name."""
+    async def get(self, room_nid: int, user_id: str) -> Summary:
+        """The room's summary as of now."""
         version = self._news.summary_version(room_nid)
         known = self._counts.get(room_nid)
         if known is None or known[0] != version:
-            has_name = await self._has_name(room_nid, root)
+            has_name = await self._has_name(room_nid)
             # One more than anybody is shown: nobody is their own hero.
             counts = await self._members.count_members(room_nid, 0 if has_name else _HEROES + 1)
             known = self._counts[room_nid] = (version, counts)
@@ -62,7 +61,8 @@ class RoomSummaries:
             heroes = [hero for hero in counts.former if hero != user_id]
         return Summary(counts.joined, counts.invited, tuple(heroes[:_HEROES]))
 
-    async def _has_name(self, room_nid: int, root: Node) -> bool:
+    async def _has_name(self, room_nid: int) -> bool:
+        root = await self._states.current(room_nid)
         nids = await self._states.get_many(room_nid, root, _NAMES)
         found = await self._events.get_many(list(nids.values()))
         return any(found[nid].content.get(_NAMES[key]) for key, nid in nids.items() if nid in found)

@@ -31,6 +31,9 @@ _REST_OF_SYNC = (
     b'"device_one_time_keys_count":{},"device_unused_fallback_key_types":[]'
 )
 
+# Rooms of one sync that are read side by side.
+_ROOMS_AT_ONCE = 50
+
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
@@ -164,16 +167,11 @@ class JoinedRooms:
         """The entries of `rooms.join`: rooms with news, and rooms with new account data."""
         joined = {nid: row for nid, row in rows.items() if row.membership == "join"}
         infos = await self._rooms.list_by_nids(list(joined))
-        entries = []
-        for room_nid, row in joined.items():
-            room = infos[room_nid]
-            if not request.wanted.accepts_room(room.room_id):
-                continue
-            window = await self._window(request, row, room, now.room.stream)
-            parts = await self._sections.build(window, request.viewer, request.wanted)
-            data = account_data.get(room.room_id, [])
-            if parts is not None or data:
-                entries.append(_joined_entry(room.room_id, parts or [], data))
+        entries: list[bytes] = []
+        wanted = [row for nid, row in joined.items() if request.wanted.accepts_room(infos[nid].room_id)]
+        for first in range(0, len(wanted), _ROOMS_AT_ONCE):
+            part = wanted[first : first + _ROOMS_AT_ONCE]
+            entries += await self._joined_entries(request, part, infos, now.room.stream, account_data)
         shown = {infos[room_nid].room_id for room_nid in joined}
         for room_id, data in account_data.items():
             if room_id not in shown and request.wanted.accepts_room(room_id):
@@ -181,6 +179,28 @@ class JoinedRooms:
                 if room_found is not None and await self._is_joined(request, room_found):
                     entries.append(_joined_entry(room_id, [], data))
         return entries
+
+    async def _joined_entries(
+        self,
+        request: SyncRequest,
+        rows: Sequence[UserRoomRow],
+        infos: Mapping[int, RoomInfo],
+        upto: int,
+        account_data: Mapping[str, list[bytes]],
+    ) -> list[bytes]:
+        async def build(row: UserRoomRow) -> bytes | None:
+            room = infos[row.room_nid]
+            window = await self._window(request, row, room, upto)
+            parts = await self._sections.build(window, request.viewer, request.wanted)
+            data = account_data.get(room.room_id, [])
+            return _joined_entry(room.room_id, parts or [], data) if parts is not None or data else None
+
+        if len(rows) == 1:
+            entries = [await build(rows[0])]
+        else:
+            # Side by side: what they ask the database for becomes a few queries for all of them.
+            entries = await asyncio.gather(*map(build, rows))
+        return [entry for entry in entries if entry is not None]
 
     async def left(self, request: SyncRequest, rows: Mapping[int, UserRoomRow]) -> list[bytes]:
         """The entries of `rooms.leave`: rooms left since, or with `include_leave` all of them."""
