@@ -1,27 +1,48 @@
 """matrix-js-sdk driven from a test: installs it once, then runs one Node.js process per client."""
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 SOURCES = Path(__file__).parent / "clients" / "js"
-INSTALL_TIMEOUT_S = 300
+# Less than the time limit of a test, which would be a failure instead of a skip.
+INSTALL_TIMEOUT_S = 100
 ANSWER_TIMEOUT_S = 60
 OLDEST_NODE = 20
 
 
 def _cache_folder() -> Path:
     """A folder outside the tree that is made anew when the pinned versions change."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256((SOURCES / "package.json").read_bytes()).hexdigest()[:16]
-    return base / "hs-tests" / f"js-{digest}"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "hs-tests" / f"js-{digest}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # an account without a home
+        folder = Path(tempfile.gettempdir()) / f"hs-tests-{os.getuid()}" / f"js-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# No scripts of packages run; no lock file, which would name the registry it came from; and the newest
+# release of the SDK is installed beside the one that Node.js 20 runs, whatever it says about that.
+_INSTALL = (
+    "install",
+    "--ignore-scripts",
+    "--no-package-lock",
+    "--no-audit",
+    "--no-fund",
+    "--engine-strict=false",
+)
 
 
 def install() -> Path:
@@ -33,26 +54,32 @@ def install() -> Path:
     if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
         pytest.skip(f"matrix-js-sdk needs Node.js {OLDEST_NODE} or newer, this is {version}")
     folder = _cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "installed").exists():
-        shutil.copy(SOURCES / "package.json", folder)
-        # No scripts of packages run; and no lock file, which would name the registry it came from.
-        command = [npm, "install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm could not install matrix-js-sdk in time")
-        if done.returncode != 0:
-            pytest.skip(f"npm could not install matrix-js-sdk: {done.stderr.strip()[-500:]}")
-        (folder / "installed").touch()
-    shutil.copy(SOURCES / "client.mjs", folder)
+    with (folder / "lock").open("w") as lock:
+        # Several test processes may start at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "installed").exists():
+            _run_install(npm, folder)
+            (folder / "installed").touch()
+        _copy(SOURCES / "client.mjs", folder)
     return folder
+
+
+def _run_install(npm: str, folder: Path) -> None:
+    _copy(SOURCES / "package.json", folder)
+    command = [npm, *_INSTALL, "--fetch-retries=1", "--fetch-timeout=30000"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm could not install matrix-js-sdk in time")
+    if done.returncode != 0:
+        pytest.skip(f"npm could not install matrix-js-sdk: {done.stderr.strip()[-500:]}")
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Replace the file in one step: a client of another test process may be starting."""
+    copied = folder / f"{source.name}.new"
+    shutil.copy(source, copied)
+    copied.replace(folder / source.name)
 
 
 class JsError(Exception):
