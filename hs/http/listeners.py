@@ -104,12 +104,13 @@ def build_http_server(handler: Handler) -> web.Server:
 class _ConnectionLogger(logging.LoggerAdapter[logging.Logger]):
     """What happens on connections; requests that are no HTTP are no errors of ours, and are not quoted."""
 
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
-        """Log an error, with the traceback where it is one of ours."""
-        if isinstance(exc_info, HttpProcessingError):
-            self.debug("a request that is no HTTP: %s", type(exc_info).__name__)
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        """Log a line, with the traceback where the error is one of ours."""
+        error = more.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            super().log(logging.DEBUG, "a request that is no HTTP: %s", type(error).__name__)
         else:
-            super().exception(msg, *args, exc_info=exc_info, **more)
+            super().log(level, msg, *args, **more)
 
 
 def _tls_context(listener: Listener) -> ssl.SSLContext | None:
