@@ -53,11 +53,9 @@ class Login:
 
     async def open_session(self, user_id: str, device_id: str | None, device_name: str | None) -> Session:
         """A session on the device, a new one where `device_id` is None; InvalidParam for an odd one."""
+        check_device(device_id, device_name)
         if device_id is None:
             device_id = "".join(secrets.choice(string.ascii_uppercase) for _ in range(10))
-        if not 0 < len(device_id) <= MAX_DEVICE_ID_LENGTH or "\x00" in device_id:
-            raise InvalidParam(f"a device id has 1 to {MAX_DEVICE_ID_LENGTH} characters")
-        check_device_name(device_name)
         token = await self._tokens.issue(user_id, device_id, device_name)
         return Session(user_id, device_id, token)
 
@@ -70,6 +68,13 @@ class Login:
             # People write their names with capitals; new ones have none.
             row = await self._users.find_user(user_id.lower())
         return row
+
+
+def check_device(device_id: str | None, name: str | None) -> None:
+    """InvalidParam for a device that cannot be made; None lets us choose."""
+    if device_id is not None and (not 0 < len(device_id) <= MAX_DEVICE_ID_LENGTH or "\x00" in device_id):
+        raise InvalidParam(f"a device id has 1 to {MAX_DEVICE_ID_LENGTH} characters")
+    check_device_name(name)
 
 
 def check_device_name(name: str | None) -> None:

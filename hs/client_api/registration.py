@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from hs.accounts.login import Login
+from hs.accounts.login import Login, check_device
 from hs.accounts.registration import Registration
 from hs.accounts.ui_auth import AuthData, InteractiveAuth
 from hs.client_api.login import render_session
@@ -70,6 +70,8 @@ class RegistrationApi:
         await self._auth.check_dummy("register", body.auth)
         if body.password is None:
             raise MissingParam("a password is needed")
+        # An account whose first device is then refused would be of no use to who asked for it.
+        check_device(body.device_id, body.initial_device_display_name)
         user_id = await self._registration.register(body.username, body.password)
         if body.inhibit_login:
             return {"user_id": user_id}

@@ -143,3 +143,11 @@ async def test_closed_registration(accounts: AccountServer) -> None:
     async with accounts.serve() as town:
         assert (await register(town, username="alice")).error == (403, "M_FORBIDDEN")
         assert (await town.visitor.get("register", "available", username="a")).error == (403, "M_FORBIDDEN")
+
+
+async def test_an_odd_device_leaves_no_account_behind(town: Town) -> None:
+    assert (await register(town, username="alice", device_id="")).error == (400, "M_INVALID_PARAM")
+    long_name = "x" * 256
+    refused = await register(town, username="alice", initial_device_display_name=long_name)
+    assert refused.error == (400, "M_INVALID_PARAM")
+    assert (await register(town, username="alice", device_id="PHONE")).body["device_id"] == "PHONE"
