@@ -19,6 +19,7 @@ from hs.storage.rooms import RoomInfo
 # How many of our own members are asked whether they may vouch for a restricted join.
 _MAX_AUTHORISERS_TRIED = 1000
 
+_PROFILE_FIELDS = ("displayname", "avatar_url")
 # Never taken from a client: only the server that lets a user in says who vouches for them.
 _AUTHORISER = "join_authorised_via_users_server"
 
@@ -49,7 +50,8 @@ class RoomMemberships:
 
     async def join(self, room: RoomInfo, user_id: str, extra: Mapping[str, Any] | None = None) -> SentEvent:
         """The user's join event; the one that is there where the user is in the room already."""
-        content = {**_own_fields(extra), **await self._profiles.member_fields(user_id), "membership": "join"}
+        # A name that the client gives for this room wins over that of the profile.
+        content = {**await self._profiles.member_fields(user_id), **_own_fields(extra), "membership": "join"}
         if room.version.restricted_joins:
             vouched = await self._find_authoriser(room, user_id)
             if vouched is not None:
@@ -102,7 +104,8 @@ class RoomMemberships:
 
     async def _present_extra(self, room: RoomInfo, user_id: str) -> dict[str, Any]:
         present = await self._find_state(room, "m.room.member", user_id)
-        return {} if present is None else _own_fields(present.content)
+        content = {} if present is None else _own_fields(present.content)
+        return {key: value for key, value in content.items() if key not in _PROFILE_FIELDS}
 
     async def _send(self, room: RoomInfo, sender: str, target: str, content: dict[str, Any]) -> SentEvent:
         return await self._writer.send(room, Draft("m.room.member", sender, content, state_key=target))

@@ -17,6 +17,7 @@ class StreamRange:
     _announcements: list[Callable[[], None]] = field(default_factory=list)
     _warnings: list[Callable[[], None]] = field(default_factory=list)
     _closed: bool = False
+    _is_committed: bool = False
 
     def on_published(self, announce: Callable[[], None]) -> None:
         """Call `announce` once every id up to `last` is committed or given up."""
@@ -42,7 +43,7 @@ class StreamIds:
 
     @property
     def current(self) -> int:
-        """The newest id such that it and all before it are committed or given up."""
+        """The newest committed id such that all before it are committed or given up."""
         return self._current
 
     @contextmanager
@@ -57,6 +58,7 @@ class StreamIds:
         self._open[ids.first] = ids
         try:
             yield ids
+            ids._is_committed = True
         except BaseException:
             ids._announcements = ids._warnings
             raise
@@ -71,7 +73,10 @@ class StreamIds:
             if not ids._closed:
                 return
             del self._open[ids.first]
-            self._current = ids.last
+            # Ids that were given up are not passed by themselves: after a restart they would be used again,
+            # and a token that had passed them would hide what they then stand for.
+            if ids._is_committed:
+                self._current = ids.last
             for announce in ids._announcements:
                 announce()
 

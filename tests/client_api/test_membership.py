@@ -234,7 +234,6 @@ async def test_membership_by_state_takes_the_same_path(town: Town) -> None:
     assert await membership(alice, room_id, bob.user_id) == "leave"
 
 
-@pytest.mark.xfail(strict=True, reason="a join takes the name of the profile over the one in the request")
 async def test_a_name_for_one_room_wins_over_the_profile(town: Town) -> None:
     alice = await town.person("alice")
     await alice.put("profile", alice.user_id, "displayname", body={"displayname": "Alice"})

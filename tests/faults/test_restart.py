@@ -17,9 +17,6 @@ def texts_of(body: Any, room_id: str) -> list[str]:
     return [event["content"].get("body") for event in room["timeline"]["events"]]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ids that a failed commit gave up are published, then used again after a start"
-)
 @pytest.mark.parametrize("by_kill", [False, True], ids=["stop", "kill"])
 async def test_tokens_stay_good_when_the_last_commits_before_the_restart_failed(
     make_server: Callable[..., ServerProcess], by_kill: bool
