@@ -4,6 +4,7 @@ Spec: client-server-api "Room event format", `unsigned`: age, membership, prev_c
 transaction_id.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from hs.storage.events import EventStore, Flag
 
 # Ready bytes kept, in bytes; about 1 KB an event.
 _CACHED_BYTES = 32 * 2**20
+# After so many events of a long list others get their turn.
+_TURN = 1000
 # What an entry takes beside its bytes.
 _ENTRY_OVERHEAD = 200
 
@@ -65,7 +68,9 @@ class ClientEvents:
         tails = await self._tails(records, with_room_id, with_previous)
         now_ms = self._clock.now_ms()
         rendered = []
-        for record in records:
+        for count, record in enumerate(records, 1):
+            if count % _TURN == 0:
+                await asyncio.sleep(0)
             nid = record.event_nid
             unsigned = b'{"age":%d' % max(0, now_ms - record.origin_server_ts)
             if nid in tails:

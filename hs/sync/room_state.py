@@ -14,6 +14,7 @@ from hs.sync.lazy_members import LazyMembers
 from hs.sync.window import RoomReads, Timeline, Window
 
 _MEMBER = "m.room.member"
+_CHUNK = 1000
 
 
 class RoomStateSections:
@@ -101,7 +102,11 @@ class RoomStateSections:
         return [r for r in records if (r.type, r.state_key) not in later] + list(later.values())
 
     async def _get(self, nids: Sequence[int]) -> list[EventRecord]:
-        return list((await self._reads.events.get_many(nids)).values())
+        found: list[EventRecord] = []
+        # In parts: the state of a large room must not keep others from their turn.
+        for first in range(0, len(nids), _CHUNK):
+            found += (await self._reads.events.get_many(nids[first : first + _CHUNK])).values()
+        return found
 
     # --- lazy members
 

@@ -4,7 +4,7 @@ Spec: client-server-api "Syncing".
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +16,7 @@ from hs.storage.rooms import RoomInfo, RoomStore
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import Viewer
+from hs.sync.first_syncs import FirstSyncs
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.room_section import RoomSections
@@ -46,6 +47,11 @@ class SyncRequest:
     full_state: bool = False
     state_after: bool = False
 
+    @property
+    def key(self) -> Hashable:
+        """What requests for the same have in common."""
+        return self.viewer, self.wanted.definition, self.since, self.full_state, self.state_after
+
 
 class SyncV2:
     """Answers syncs."""
@@ -65,20 +71,25 @@ class SyncV2:
         self._rooms = rooms
         self._invites = invites
         self._account_data = account_data
+        self._first = FirstSyncs()
 
     async def sync(self, request: SyncRequest) -> bytes:
         """The answer as JSON, at once or when there is something to tell, at the latest after the timeout."""
+        if request.since is None:
+            return await self._first.run(request.key, lambda: self._build_first(request))
         clock = asyncio.get_running_loop().time
         deadline = clock() + request.timeout_ms / 1000
-        is_immediate = request.since is None or request.full_state
         with self._notifier.listen(request.viewer.user_id) as waiter:
             while True:
                 waiter.clear()
                 body, has_news = await self._build(request)
                 left = deadline - clock()
-                if has_news or is_immediate or left <= 0:
+                if has_news or request.full_state or left <= 0:
                     return body
                 await waiter.wait(left)
+
+    async def _build_first(self, request: SyncRequest) -> bytes:
+        return (await self._build(request))[0]
 
     async def _build(self, request: SyncRequest) -> tuple[bytes, bool]:
         known = await self._user_rooms.get(request.viewer.user_id)
