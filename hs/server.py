@@ -65,6 +65,7 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     readers = build_readers(
         engine, database, clock, people.account_data, people.account_data_stream, notifier
     )
+    stack.push_async_callback(readers.sync.close)
     registry = CollectorRegistry()
     _export_metrics(engine, readers, registry)
     limiter = _make_limiter(config, people)

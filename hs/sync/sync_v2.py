@@ -73,6 +73,10 @@ class SyncV2:
         self._account_data = account_data
         self._first = FirstSyncs()
 
+    async def close(self) -> None:
+        """Give up the first syncs that still run."""
+        await self._first.close()
+
     async def sync(self, request: SyncRequest) -> bytes:
         """The answer as JSON, at once or when there is something to tell, at the latest after the timeout."""
         if request.since is None:
