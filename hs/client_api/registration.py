@@ -65,14 +65,15 @@ class RegistrationApi:
         if body.type == "m.login.application_service":
             raise AppserviceLoginUnsupported("application services cannot register users here")
         self._check_enabled()
-        if body.username is not None:
-            await self._registration.check_available(body.username)
+        username = None if body.username is None else _small_letters(body.username)
+        if username is not None:
+            await self._registration.check_available(username)
         await self._auth.check_dummy("register", body.auth)
         if body.password is None:
             raise MissingParam("a password is needed")
         # An account whose first device is then refused would be of no use to who asked for it.
         check_device(body.device_id, body.initial_device_display_name)
-        user_id = await self._registration.register(body.username, body.password)
+        user_id = await self._registration.register(username, body.password)
         if body.inhibit_login:
             return {"user_id": user_id}
         session = await self._login.open_session(user_id, body.device_id, body.initial_device_display_name)
@@ -82,9 +83,15 @@ class RegistrationApi:
     async def get_available(self, query: AvailableQuery) -> dict[str, Any]:
         """Whether the name can be had; an error says why not."""
         self._check_enabled()
-        await self._registration.check_available(query.username)
+        await self._registration.check_available(_small_letters(query.username))
         return {"available": True}
 
     def _check_enabled(self) -> None:
         if not self._is_enabled:
             raise Forbidden("registration is closed on this server")
+
+
+def _small_letters(username: str) -> str:
+    """The name with small letters: phones put a capital first, and user ids have none."""
+    # Only ASCII: elsewhere lower() turns some letters into others, such as the Kelvin sign into a k.
+    return username.lower() if username.isascii() else username

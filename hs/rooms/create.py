@@ -80,7 +80,9 @@ class RoomCreator:
         entries and the room stand or fall together. Raises InvalidRoomState or Forbidden where the
         wanted state is not allowed, UnsupportedRoomVersion, InvalidParam.
         """
-        version = get_room_version(request.room_version or DEFAULT_ROOM_VERSION)
+        version = get_room_version(
+            DEFAULT_ROOM_VERSION if request.room_version is None else request.room_version
+        )
         self._check(request)
         drafts = [create_draft(creator, request, version)]
         profile = await self._profiles.member_fields(creator)

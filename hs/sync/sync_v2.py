@@ -222,7 +222,10 @@ class JoinedRooms:
         left = {nid: row for nid, row in rows.items() if row.membership in OUTSIDE}
         if not left:
             return []
-        forgotten = await self._members.list_forgotten(request.viewer.user_id, list(left))
+        forgotten: set[int] = set()
+        if request.since is None:
+            # Later the departure is told all the same: other devices still show the room.
+            forgotten = await self._members.list_forgotten(request.viewer.user_id, list(left))
         infos = await self._rooms.list_by_nids(list(left))
         entries = []
         for room_nid, row in left.items():

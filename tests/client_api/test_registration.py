@@ -59,7 +59,9 @@ async def test_a_stage_that_is_not_offered_fails_with_the_flows(town: Town) -> N
     ("name", "errcode"),
     [
         ("alice", "M_USER_IN_USE"),
-        ("Alice", "M_INVALID_USERNAME"),
+        ("Alice", "M_USER_IN_USE"),
+        # The Kelvin sign, whose lower case is a plain k.
+        ("\u212aelvin", "M_INVALID_USERNAME"),
         ("", "M_INVALID_USERNAME"),
         ("@alice:test.example", "M_INVALID_USERNAME"),
         ("ünï", "M_INVALID_USERNAME"),
@@ -81,6 +83,12 @@ async def test_names_that_cannot_be_had(town: Town, name: str, errcode: str) -> 
 
 async def test_the_longest_name_fits(town: Town) -> None:
     assert (await register(town, username="x" * 241)).status == 200
+
+
+async def test_capitals_become_small(town: Town) -> None:
+    made = await register(town, username="Queen-OF-Hearts")
+    assert made.status == 200, made
+    assert made.body["user_id"] == "@queen-of-hearts:test.example"
 
 
 async def test_available_names_are(town: Town) -> None:

@@ -52,9 +52,10 @@ async def test_every_room_version_carries_a_conversation(town: Town, version: st
     assert redacted["unsigned"]["redacted_because"]["event_id"] == answer.body["event_id"]
 
 
-async def test_an_unknown_room_version_is_refused(town: Town) -> None:
+@pytest.mark.parametrize("version", ["13.from.the.future", ""])
+async def test_an_unknown_room_version_is_refused(town: Town, version: str) -> None:
     alice = await town.person("alice")
-    answer = await alice.post("createRoom", body={"room_version": "13.from.the.future"})
+    answer = await alice.post("createRoom", body={"room_version": version})
     assert answer.error == (400, "M_UNSUPPORTED_ROOM_VERSION")
 
 

@@ -412,6 +412,20 @@ class TestComingAndGoing:
         body = await sync(bob, filter={"room": {"include_leave": True}})
         assert room_ids(body, "leave") == set()
 
+    async def test_other_devices_learn_of_the_departure_though_it_is_forgotten_at_once(
+        self, town: Town
+    ) -> None:
+        alice, bob = await town.people("alice", "bob")
+        room_id = await alice.create_room(preset="public_chat")
+        await bob.join(room_id)
+        since = (await sync(bob))["next_batch"]
+        await bob.post("rooms", room_id, "leave")
+        await bob.post("rooms", room_id, "forget")
+        body = await sync(bob, since)
+        assert room_ids(body, "leave") == {room_id}
+        assert body["rooms"]["leave"][room_id]["timeline"]["events"][-1]["content"]["membership"] == "leave"
+        assert room_ids(await sync(bob, body["next_batch"]), "leave") == set()
+
     async def test_coming_back_brings_the_whole_room_again(self, town: Town) -> None:
         alice, bob = await town.people("alice", "bob")
         room_id = await alice.create_room(preset="public_chat")
