@@ -131,7 +131,9 @@ class RoomStateSections:
             room_nid, await self._root_of_members(window, timeline), keys
         )
         sends_again = wanted.definition.room.state.include_redundant_members
-        in_timeline = {record.event_nid for record in timeline.records}
+        # Clients that asked for the state after the timeline take none from the timeline.
+        learned = () if window.state_after else timeline.records
+        in_timeline = {record.event_nid for record in learned}
         missing = [
             nid
             for (_, member), nid in nids.items()
@@ -139,7 +141,7 @@ class RoomStateSections:
             and (sends_again or not self._lazy.is_told(viewer, room_nid, member, nid, since))
         ]
         members = await self._get(missing)
-        self._tell(window, viewer, [*records, *members, *timeline.records])
+        self._tell(window, viewer, [*records, *members, *learned])
         return members
 
     async def _root_of_members(self, window: Window, timeline: Timeline) -> Node:

@@ -291,6 +291,23 @@ class TestGaps:
         body = await sync(alice, since, use_state_after=True, filter={"room": {"timeline": {"limit": 1}}})
         assert [e["content"].get("topic") for e in joined(body, room_id)["state_after"]["events"]] == ["new"]
 
+    async def test_state_after_holds_the_lazy_members_whose_events_are_in_the_timeline(
+        self, town: Town
+    ) -> None:
+        alice, bob = await town.people("alice", "bob")
+        room_id = await alice.create_room(preset="public_chat")
+        await bob.join(room_id)
+        await bob.say(room_id, "hello")
+        body = await sync(alice, use_state_after=True, filter=lazily(limit=20))
+        section = joined(body, room_id)
+        both = {alice.user_id, bob.user_id}
+        # The timeline tells of them, but the client must not take its state from there.
+        assert members_of(section["timeline"]["events"]) == both
+        assert members_of(section["state_after"]["events"]) == both
+        await bob.say(room_id, "hello again")
+        body = await sync(alice, body["next_batch"], use_state_after=True, filter=lazily(limit=20))
+        assert members_of(joined(body, room_id)["state_after"]["events"]) == set()
+
     async def test_full_state_repeats_all_of_it(self, town: Town) -> None:
         alice = await town.person("alice")
         room_id = await alice.create_room(topic="here")
