@@ -38,6 +38,8 @@ class RoomStateSections:
         if window.wants_whole_state:
             without_members = is_lazy or not wanted.state.accepts_type(_MEMBER)
             records = await self._whole(window, timeline, without_members)
+            if is_lazy and window.is_new:
+                records += await self._members_changed_while_away(window, viewer, timeline)
         else:
             records = await self._changes(window, timeline)
         if is_lazy:
@@ -143,6 +145,23 @@ class RoomStateSections:
         members = await self._get(missing)
         self._tell(window, viewer, [*records, *members, *learned])
         return members
+
+    async def _members_changed_while_away(
+        self, window: Window, viewer: Viewer, timeline: Timeline
+    ) -> list[EventRecord]:
+        """Members that changed since the last sync, for a client that saw no departure of its user.
+
+        It was in the room then and is now, so it keeps the members that it knows.
+        """
+        assert window.since is not None
+        reads, room_nid = self._reads, window.room_nid
+        before = await reads.state_at(room_nid, window.since)
+        own = await reads.states.get(room_nid, before, _MEMBER, viewer.user_id)
+        if not own or (await reads.events.get(own)).content.get("membership") != "join":
+            return []
+        after = await self.root(window, timeline)
+        nids = [new for _, _, new in await reads.states.diff(room_nid, before, after) if new]
+        return [record for record in await self._get(nids) if record.type == _MEMBER]
 
     async def _root_of_members(self, window: Window, timeline: Timeline) -> Node:
         if timeline.records and not window.wants_whole_state and not window.state_after:

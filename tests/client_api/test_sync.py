@@ -456,6 +456,21 @@ class TestComingAndGoing:
         section = joined(body, room_id)
         assert {("m.room.create", ""), ("m.room.topic", "")} <= state_keys(section["state"]["events"])
 
+    async def test_who_was_away_between_two_syncs_learns_which_lazy_members_changed(self, town: Town) -> None:
+        alice, bob, carol = await town.people("alice", "bob", "carol")
+        room_id = await alice.create_room(preset="public_chat")
+        await bob.join(room_id)
+        await carol.join(room_id)
+        since = (await sync(bob, filter=lazily()))["next_batch"]
+        await bob.post("rooms", room_id, "leave")
+        await carol.post("rooms", room_id, "leave")
+        await bob.join(room_id)
+        section = joined(await sync(bob, since, filter=lazily(limit=1)), room_id)
+        # Bob's client has not seen him leave, so it still holds what it knew of the members.
+        assert {bob.user_id, carol.user_id} <= members_of(
+            section["state"]["events"] + section["timeline"]["events"]
+        )
+
     async def test_a_profile_change_is_no_new_join(self, town: Town) -> None:
         alice = await town.person("alice")
         room_id = await alice.create_room()
