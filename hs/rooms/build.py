@@ -5,7 +5,7 @@ Spec: server-server-api "PDUs", "Auth events selection"; rooms/v1 to v12 "Author
 
 import base64
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,19 @@ from signedjson.types import SigningKey
 from hs._fast import event_auth, event_hash, state_tree
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
-from hs.matrix.auth_rules import Rejected, check_auth_list, select_auth_keys
-from hs.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
+from hs.matrix.auth_rules import (
+    Rejected,
+    check_auth_list,
+    check_auth_state,
+    list_needed_keys,
+    select_auth_keys,
+)
+from hs.matrix.errors import BadJson, Forbidden, NotFound, TooLarge
 from hs.matrix.event import Event, InvalidEvent, sign_event
 from hs.matrix.power_levels import PowerLevels
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.clock import Clock
-from hs.rooms.drafts import Draft, SentEvent
+from hs.rooms.drafts import Draft, SentEvent, check_draft
 from hs.rooms.head import Extremity
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage import PlacedEvent, Stage
@@ -30,6 +36,7 @@ from hs.storage.auth_records import AuthRecordStore
 from hs.storage.events import EventStore
 from hs.storage.room_heads import TransactionKey
 from hs.storage.rooms import RoomInfo
+from hs.storage.state import StateKey
 from hs.storage.streams import NidAllocator
 
 # The spec allows 20; joining fewer branches at once keeps resolutions and events small.
@@ -115,13 +122,25 @@ class EventBuilder:
         draft = Draft(event.type, event.sender, event.content, state_key=event.state_key)
         return await self._judge_and_place(stage, draft, event, _Context((), (), EMPTY), [], None)
 
+    async def prepare(self, stage: Stage, drafts: Iterable[Draft]) -> None:
+        """Look up the numbers of all state keys that the drafts set or are judged by, in one query."""
+        version = stage.head.room.version
+        keys: dict[StateKey, None] = {_CREATE: None}
+        for draft in drafts:
+            keys |= dict.fromkeys(
+                select_auth_keys(version, draft.type, draft.sender, draft.state_key, draft.content)
+            )
+            if draft.state_key is not None:
+                keys[draft.type, draft.state_key] = None
+        await self._look_up(stage, keys)
+
     async def add(self, stage: Stage, draft: Draft) -> PlacedEvent | SentEvent:
         """The draft as a placed event, or where the same request or state has ended up before.
 
         Raises Forbidden where the auth rules refuse it, TooLarge or BadJson for the event itself.
         """
         draft = _with_redacts(draft, stage.head.room.version)
-        _check_draft(draft)
+        check_draft(draft)
         if draft.transaction is not None:
             key = TransactionKey(draft.sender, draft.transaction.device_id, draft.transaction.key)
             done = stage.find_done(key)
@@ -131,6 +150,8 @@ class EventBuilder:
         same = await self._find_same_state(stage, draft, context)
         if same is not None:
             return same
+        if draft.needs_membership:
+            await self._check_membership(stage, draft.sender)
         auth, create = await self._select_auth(stage, draft, context)
         redacts_nid = await self._check_redaction(stage, draft) if draft.redacts else 0
         proto = self._proto(draft, context, stage.head.room.version)
@@ -150,7 +171,7 @@ class EventBuilder:
         # The deepest branches are the most recent conversation.
         by_depth = sorted(head.extremities, key=lambda e: (e.depth, e.event_nid), reverse=True)
         prevs = tuple(by_depth[:MAX_PREV_EVENTS])
-        root = await self._resolver.resolve(head.room, [e.root for e in prevs], stage.number_key)
+        root = await self._resolver.resolve(stage, [e.root for e in prevs])
         return _Context(prevs, tuple(by_depth[MAX_PREV_EVENTS:]), root)
 
     def _proto(self, draft: Draft, context: _Context, version: RoomVersion) -> dict[str, Any]:
@@ -194,9 +215,41 @@ class EventBuilder:
         """The auth events of the draft, from the state before it; and the create event, listed or not."""
         room = stage.head.room
         keys = select_auth_keys(room.version, draft.type, draft.sender, draft.state_key, draft.content)
-        nids = await self._states.get_many(room.room_nid, context.root, [_CREATE, *keys], stage.new_keys)
+        nids = await self._find_nids(stage, context.root, [_CREATE, *keys])
         records = dict(zip(nids, await self._records(stage, list(nids.values())), strict=True))
         return [records[key] for key in keys if key in records], records.get(_CREATE)
+
+    async def _check_current_state(self, stage: Stage, record: AuthRecord, version: RoomVersion) -> None:
+        """Where an event does not build on all that we know, what we know must allow it too.
+
+        Others would soft-fail it: server-server-api "Checks performed on receipt of a PDU", 6.
+        """
+        nids = await self._find_nids(stage, stage.head.root, list_needed_keys(version, record))
+        records = await self._records(stage, list(nids.values()))
+        verdict = check_auth_state(version, record, dict(zip(nids, records, strict=True)))
+        if isinstance(verdict, Rejected):
+            raise Forbidden(verdict.reason)
+
+    async def _check_membership(self, stage: Stage, sender: str) -> None:
+        nids = await self._find_nids(stage, stage.head.root, [("m.room.member", sender)])
+        if not any(record.membership == "join" for record in await self._records(stage, list(nids.values()))):
+            raise Forbidden("you are not in this room any more")
+
+    async def _look_up(self, stage: Stage, keys: Iterable[StateKey]) -> None:
+        """Make the stage know the numbers of these keys. Only the lane's holder adds any: each is asked for once."""
+        unknown = [key for key in keys if key not in stage.stored_keys]
+        if unknown:
+            # A room without any is new.
+            has_keys = stage.committed.next_key_ix > 0
+            room_nid = stage.head.room.room_nid
+            found = await self._states.find_key_ixs(room_nid, unknown) if has_keys else {}
+            stage.stored_keys.update((key, found.get(key)) for key in unknown)
+
+    async def _find_nids(self, stage: Stage, root: Node, keys: Sequence[StateKey]) -> dict[StateKey, int]:
+        """The event numbers of those keys that a state of the room, perhaps one of the stage, has."""
+        await self._look_up(stage, keys)
+        numbered = {key: ix for key in keys if (ix := stage.find_key_ix(key)) is not None}
+        return await self._states.get_numbered(stage.head.room.room_nid, root, numbered)
 
     async def _records(self, stage: Stage, nids: Sequence[int]) -> list[AuthRecord]:
         staged = {nid: placed.auth for nid in nids if (placed := stage.find_staged(nid)) is not None}
@@ -211,17 +264,16 @@ class EventBuilder:
         """The state event that says already what the draft would say."""
         if draft.state_key is None or not draft.deduplicate:
             return None
-        room = stage.head.room
         key = (draft.type, draft.state_key)
-        nid = (await self._states.get_many(room.room_nid, context.root, [key], stage.new_keys)).get(key)
+        nid = (await self._find_nids(stage, context.root, [key])).get(key)
         if nid is None:
             return None
         staged = stage.find_staged(nid)
         if staged is not None:
-            same = staged.event.sender == draft.sender and staged.event.content == draft.content
+            same = staged.event.sender == draft.sender and _is_same(staged.event.content, draft.content)
             return staged if same else None
         record = await self._events.get(nid)
-        if record.sender != draft.sender or record.content != draft.content:
+        if record.sender != draft.sender or not _is_same(record.content, draft.content):
             return None
         return SentEvent(record.event_id, nid, record.stream_ordering)
 
@@ -253,6 +305,8 @@ class EventBuilder:
         verdict = check_auth_list(event.version, record, auth, create)
         if isinstance(verdict, Rejected):
             raise Forbidden(verdict.reason)
+        if context.others:
+            await self._check_current_state(stage, record, event.version)
         placed = PlacedEvent(
             event,
             nid,
@@ -266,20 +320,16 @@ class EventBuilder:
             await self._set_state(stage, placed, event.state_key)
         extremity = Extremity(nid, event.event_id, event.depth, placed.root)
         extremities = (*context.others, extremity)
-        placed.room_root = (
-            placed.root
-            if len(extremities) == 1
-            else await self._resolver.resolve(
-                stage.head.room, [e.root for e in extremities], stage.number_key
-            )
-        )
-        stage.place(placed, extremities)
+        stage.place(placed)
+        placed.room_root = await self._resolver.resolve(stage, [e.root for e in extremities])
+        stage.advance(extremities, placed.room_root)
         return placed
 
     async def _set_state(self, stage: Stage, placed: PlacedEvent, state_key: str) -> None:
-        room_nid, type = stage.head.room.room_nid, placed.event.type
-        known = await self._states.find_key_ix(room_nid, type, state_key)
-        placed.key_ix = stage.number_key((type, state_key)) if known is None else known
+        room_nid, key = stage.head.room.room_nid, (placed.event.type, state_key)
+        await self._look_up(stage, [key])
+        known = stage.find_key_ix(key)
+        placed.key_ix = stage.number_key(key) if known is None else known
         placed.replaces_nid = await self._states.get_ix(room_nid, placed.root, placed.key_ix)
         placed.root = state_tree.set_many(placed.root, [(placed.key_ix, placed.event_nid)])
 
@@ -306,7 +356,7 @@ class EventBuilder:
 
     async def _power_levels(self, stage: Stage) -> PowerLevels:
         room = stage.head.room
-        nids = await self._states.get_many(room.room_nid, stage.head.root, [_CREATE, _POWER], stage.new_keys)
+        nids = await self._find_nids(stage, stage.head.root, [_CREATE, _POWER])
         creator, create = await self._content_of(stage, nids[_CREATE])
         levels = (await self._content_of(stage, nids[_POWER]))[1] if _POWER in nids else None
         return PowerLevels.of_contents(room.version, creator, create, levels)
@@ -329,7 +379,7 @@ def _with_redacts(draft: Draft, version: RoomVersion) -> Draft:
 
     Clients of old and new room versions name it beside or in the content (client-server-api "Redactions").
     """
-    if draft.type != "m.room.redaction" or draft.state_key is not None:
+    if draft.type != "m.room.redaction":
         return draft
     target = draft.redacts or draft.content.get("redacts")
     if not isinstance(target, str):
@@ -340,8 +390,10 @@ def _with_redacts(draft: Draft, version: RoomVersion) -> Draft:
     return replace(draft, content=content, redacts=target)
 
 
-def _check_draft(draft: Draft) -> None:
-    """What PostgreSQL cannot store in text columns is refused, not mangled."""
-    for name, value in (("type", draft.type), ("state_key", draft.state_key), ("redacts", draft.redacts)):
-        if value is not None and "\x00" in value:
-            raise InvalidParam(f"{name} must not hold a NUL character")
+def _is_same(content: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    # To Python 1 and true are equal, to JSON they are not.
+    return content == other and _sorted_json(content) == _sorted_json(other)
+
+
+def _sorted_json(content: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(content, order="sorted")

@@ -1,11 +1,11 @@
 """The commit: a stage becomes rows in one transaction, then news for the floors above."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
-from hs.matrix.ids import server_of
 from hs.matrix.tokens import RoomPosition
 from hs.rooms.drafts import Committed, MembershipChange, OnWrite, SentEvent, StateChange
 from hs.rooms.head import RoomHeads
@@ -16,6 +16,8 @@ from hs.storage.database import Database
 from hs.storage.events import EventStore
 from hs.storage.room_writes import AuthRow, EventRow, MemberRow, RoomBatch, StateDelta, insert_batch
 from hs.storage.streams import StreamIds, StreamRange
+
+logger = logging.getLogger(__name__)
 
 OnCommit = Callable[[Committed], None]
 
@@ -57,10 +59,16 @@ class Committer:
         Whoever calls holds the room's lane. Returns once readers can see the events.
         """
         room = stage.head.room
+        if not stage.placed:
+            # No place in the stream: one that no event takes would be given away again after a restart.
+            async with self._database.write() as writer:
+                for on_write in on_writes:
+                    await on_write(writer, room)
+            return {}
         roots = [root for placed in stage.placed for root in (placed.root, placed.room_root)]
         nodes = await self._states.pack(roots)
         published = asyncio.get_running_loop().create_future()
-        with self._stream.reserve(max(len(stage.placed), 1)) as ids:
+        with self._stream.reserve(len(stage.placed)) as ids:
             lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
             ids.on_failed(lambda: self._tell(lost))
             deltas = await self._deltas(stage, ids.first)
@@ -78,7 +86,11 @@ class Committer:
 
     def _tell(self, committed: Committed) -> None:
         for listener in self._listeners:
-            listener(committed)
+            try:
+                listener(committed)
+            except Exception:
+                # The commit stands, and whoever waits for it or listens too must hear of it.
+                logger.exception("a listener failed on a commit to room %s", committed.room.room_id)
 
     def _announce(self, committed: Committed, published: asyncio.Future[None]) -> None:
         self._tell(committed)
@@ -111,7 +123,7 @@ class Committer:
     async def _deltas(self, stage: Stage, first: int) -> list[StateDelta]:
         """Every change of the room's current state, event by event."""
         room_nid = stage.head.room.room_nid
-        names = {ix: key for key, ix in stage.new_keys.items()}
+        names = {ix: key for key, ix in (stage.stored_keys | stage.new_keys).items() if ix is not None}
         deltas: list[StateDelta] = []
         before = stage.committed.root
         for stream_ordering, placed in enumerate(stage.placed, first):
@@ -147,7 +159,7 @@ class Committer:
                     delta.stream_ordering,
                     _text(content.get("displayname")),
                     _text(content.get("avatar_url")),
-                    server_of(delta.state_key) == self._server_name,
+                    delta.state_key.partition(":")[2] == self._server_name,
                 )
             )
         return rows
@@ -164,6 +176,7 @@ class Committer:
         room = stage.head.room
         before = {e.event_nid for e in stage.committed.extremities}
         after = {e.event_nid for e in stage.head.extremities}
+        last_members = {d.state_key: d.event_nid for d in deltas if d.type == "m.room.member"}
         return RoomBatch(
             room_nid=room.room_nid,
             events=[_event_row(placed, first + i) for i, placed in enumerate(stage.placed)],
@@ -178,7 +191,7 @@ class Committer:
             state_nodes=nodes,
             deltas=deltas,
             members=members,
-            gone_members=[d.state_key for d in deltas if d.type == "m.room.member" and not d.event_nid],
+            gone_members=[user_id for user_id, nid in last_members.items() if not nid],
             redactions=[(p.event.redacts, p.event_nid) for p in stage.placed if p.event.redacts is not None],
             redacted=[(p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid],
             state_id=stage.head.root.id,

@@ -1,13 +1,18 @@
 """What goes into a room's lane and what comes out of it."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from hs._fast.event_record import EventRecord
+from hs.matrix.errors import InvalidParam
 from hs.matrix.tokens import RoomPosition
 from hs.storage.database import Writer
 from hs.storage.rooms import RoomInfo
+
+# PostgreSQL's text holds neither.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 # A last act of a commit, in its transaction: room directory entries and the like. It may refuse by
 # raising, which takes the whole commit back.
@@ -43,6 +48,18 @@ class Draft:
     transaction: Transaction | None = None
     # A state event that would change nothing is answered with the event that is there already.
     deduplicate: bool = True
+    # News of a member rather than a way in: refused where the sender is not in the room any more.
+    needs_membership: bool = False
+
+
+def check_draft(draft: Draft) -> None:
+    """InvalidParam for text that the database cannot store: it is refused, not mangled."""
+    texts = {"type": draft.type, "state_key": draft.state_key, "redacts": draft.redacts}
+    if draft.transaction is not None:
+        texts["the transaction id"] = draft.transaction.txn_id
+    for name, text in texts.items():
+        if text is not None and _NO_TEXT.search(text):
+            raise InvalidParam(f"{name} must not hold NUL characters or lone surrogates")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,18 @@ differs is read, of the auth graph only what the conflict reaches, and records o
 take part.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cachetools import LRUCache
 
 from hs._fast import auth_graph, state_res
 from hs._fast.auth_graph import AuthGraph
+from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import Node
 from hs.matrix.state_res import MissingKeys, Resolved, StateResolution
+from hs.rooms.stage import Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
-from hs.storage.rooms import RoomInfo
-from hs.storage.state import StateKey
 
 # About 100 bytes an event: 6 MB for the largest rooms known.
 _CACHED_GRAPHS = 100
@@ -32,23 +32,21 @@ class StateResolver:
         self._auth_records = auth_records
         self._graphs: LRUCache[int, AuthGraph] = LRUCache(_CACHED_GRAPHS)
 
-    async def resolve(
-        self, room: RoomInfo, roots: Sequence[Node], number_key: Callable[[StateKey], int]
-    ) -> Node:
+    async def resolve(self, stage: Stage, roots: Sequence[Node]) -> Node:
         """The state that `roots`, states of the room, resolve to; shares what all of them agree on.
 
-        `number_key` gives a number to a key that no state of the room ever had. Whoever calls holds the
-        room's lane.
+        Events of the stage may be among them, and it numbers keys that no state of the room ever had.
+        Whoever calls holds the room's lane.
         """
         states = _distinct(roots)
         if len(states) == 1:
             return states[0]
-        resolved = await self._run(room, states)
-        changes = resolved.changes + [(number_key(key), nid) for key, nid in resolved.new_keys.items()]
-        return await self._states.set(room.room_nid, states[0], changes)
+        resolved = await self._run(stage, states)
+        changes = resolved.changes + [(stage.number_key(key), nid) for key, nid in resolved.new_keys.items()]
+        return await self._states.set(stage.head.room.room_nid, states[0], changes)
 
-    async def _run(self, room: RoomInfo, states: Sequence[Node]) -> Resolved:
-        room_nid = room.room_nid
+    async def _run(self, stage: Stage, states: Sequence[Node]) -> Resolved:
+        room, room_nid = stage.head.room, stage.head.room.room_nid
         graph = self._graphs.get(room_nid)
         if graph is None:
             graph = self._graphs[room_nid] = AuthGraph()
@@ -57,15 +55,21 @@ class StateResolver:
             try:
                 return await self._states.walk(room_nid, resolution.run)
             except auth_graph.Missing as unknown:
-                # Whatever the graph lacks was committed since it was read: read the room's edges anew.
-                graph.add_many(await self._auth_records.list_edges(room_nid))
+                # Whatever the graph lacks was committed since it was read, or is to be: read the room's edges
+                # anew. Edges of a stage that fails do no harm, for its numbers are never used again.
+                graph.add_many([*await self._auth_records.list_edges(room_nid), *stage.list_auth_edges()])
                 if graph.list_unknown(unknown.ids):
                     raise LookupError(f"auth events of room {room_nid} are not in the database") from unknown
             except state_res.Missing as lacking:
-                resolution.add_records(await self._auth_records.get_many(room_nid, lacking.ids))
+                resolution.add_records(await self._records(stage, lacking.ids))
             except MissingKeys as missing:
                 resolution.add_keys(missing.keys, await self._states.find_key_ixs(room_nid, missing.keys))
         raise LookupError(f"state resolution in room {room_nid} needs events that are not in the database")
+
+    async def _records(self, stage: Stage, nids: Sequence[int]) -> dict[int, AuthRecord]:
+        staged = {nid: placed.auth for nid in nids if (placed := stage.find_staged(nid)) is not None}
+        stored = [nid for nid in nids if nid not in staged]
+        return staged | await self._auth_records.get_many(stage.head.room.room_nid, stored)
 
 
 def _distinct(roots: Sequence[Node]) -> list[Node]:

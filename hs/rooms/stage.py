@@ -50,7 +50,9 @@ class Stage:
         self.committed = head
         self.head = head
         self.placed: list[PlacedEvent] = []
+        # Numbers given by this batch; those of the database, as far as looked up (None: it has none).
         self.new_keys: dict[tuple[str, str], int] = {}
+        self.stored_keys: dict[tuple[str, str], int | None] = {}
         # Requests that were carried out before this batch, by (user, device, key).
         self._done = done
         self._staged: dict[TransactionKey, PlacedEvent] = {}
@@ -69,6 +71,14 @@ class Stage:
         """The batch's own event with this id."""
         return self._by_id.get(event_id)
 
+    def find_key_ix(self, key: tuple[str, str]) -> int | None:
+        """The number of a (type, state_key) that was looked up, None where it never had one."""
+        return self.new_keys.get(key, self.stored_keys.get(key))
+
+    def list_auth_edges(self) -> list[tuple[int, Sequence[int]]]:
+        """(event_nid, auth_nids) of the batch's own state events."""
+        return [(p.event_nid, p.auth.auth_nids) for p in self.placed if p.event.is_state]
+
     def number_key(self, key: tuple[str, str]) -> int:
         """The number of a (type, state_key) that the database has none for."""
         if key not in self.new_keys:
@@ -76,16 +86,19 @@ class Stage:
             self.head = replace(self.head, next_key_ix=self.head.next_key_ix + 1)
         return self.new_keys[key]
 
-    def place(self, placed: PlacedEvent, extremities: Sequence[Extremity]) -> None:
-        """Add an event that was judged; `extremities` are the room's with it in."""
+    def place(self, placed: PlacedEvent) -> None:
+        """Add an event that was judged; `advance` is to follow."""
         self.placed.append(placed)
         self._by_nid[placed.event_nid] = placed
         self._by_id[placed.event.event_id] = placed
-        self.head = replace(self.head, extremities=tuple(extremities), root=placed.room_root)
         if placed.transaction is not None:
             sender = placed.event.sender
             key = TransactionKey(sender, placed.transaction.device_id, placed.transaction.key)
             self._staged[key] = placed
+
+    def advance(self, extremities: Sequence[Extremity], root: Node) -> None:
+        """The room's extremities and its current state with the last placed event in."""
+        self.head = replace(self.head, extremities=tuple(extremities), root=root)
 
     def mark(self) -> Mark:
         """This point."""

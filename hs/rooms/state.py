@@ -44,21 +44,18 @@ class RoomStates:
         """The event_nid at a key; 0 where the state has none."""
         return (await self.get_many(room_nid, root, [(type, state_key)])).get((type, state_key), 0)
 
-    async def get_many(
-        self,
-        room_nid: int,
-        root: Node,
-        keys: Iterable[StateKey],
-        new_keys: Mapping[StateKey, int] | None = None,
-    ) -> dict[StateKey, int]:
-        """The event_nids of those keys that the state has; `new_keys` are numbers not committed yet."""
+    async def get_many(self, room_nid: int, root: Node, keys: Iterable[StateKey]) -> dict[StateKey, int]:
+        """The event_nids of those keys that the state has."""
         keys = list(keys)
-        ixs = {key: new_keys[key] for key in keys if new_keys and key in new_keys}
-        ixs |= await self._store.find_key_ixs(room_nid, [key for key in keys if key not in ixs])
-        wanted = [ix for key in keys if (ix := ixs.get(key)) is not None]
-        nids = await self.walk(room_nid, state_tree.get_many, root, wanted)
-        found = dict(zip(wanted, nids, strict=True))
-        return {key: nid for key in keys if (nid := found.get(ixs.get(key, -1), 0))}
+        ixs = await self._store.find_key_ixs(room_nid, keys)
+        return await self.get_numbered(room_nid, root, {key: ixs[key] for key in keys if key in ixs})
+
+    async def get_numbered(
+        self, room_nid: int, root: Node, ix_by_key: Mapping[StateKey, int]
+    ) -> dict[StateKey, int]:
+        """The event_nids of those keys that the state has; the caller knows the keys' numbers."""
+        nids = await self.walk(room_nid, state_tree.get_many, root, list(ix_by_key.values()))
+        return {key: nid for key, nid in zip(ix_by_key, nids, strict=True) if nid}
 
     async def get_ix(self, room_nid: int, root: Node, key_ix: int) -> int:
         """The event_nid at a key's number; 0 where the state has none."""

@@ -12,7 +12,7 @@ from hs.matrix.errors import Forbidden, InvalidRoomState, LimitExceeded, MatrixE
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.build import EventBuilder
 from hs.rooms.commit import Committer
-from hs.rooms.drafts import Draft, OnWrite, SentEvent
+from hs.rooms.drafts import Draft, OnWrite, SentEvent, check_draft
 from hs.rooms.head import RoomHeads, new_head
 from hs.rooms.lane import Lanes
 from hs.rooms.stage import PlacedEvent, Stage
@@ -23,9 +23,8 @@ logger = logging.getLogger(__name__)
 
 # One transaction holds at most so many jobs: it keeps the wait of the first in a batch short.
 MAX_BATCH = 100
-# After these nothing was committed, for certain. A lost connection, say, leaves it open whether a COMMIT
-# was carried out, and trying again could send an event twice.
-_DEFINITE_FAILURES = (MatrixError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+# What the database may say at any time, about whatever was asked of it.
+_DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 # A room whose queue is this long refuses further work: at 1,000 commits/s this is ten seconds.
 MAX_QUEUE = 10_000
 
@@ -55,6 +54,7 @@ class RoomWriter:
         self._builder = builder
         self._committer = committer
         self._queues: dict[int, _Queue] = {}
+        self._new_rooms: set[asyncio.Task[None]] = set()
 
     async def send(self, room: RoomInfo, draft: Draft, on_write: OnWrite | None = None) -> SentEvent:
         """Where the draft ended up, once it is committed and visible to readers.
@@ -68,6 +68,8 @@ class RoomWriter:
         self, room: RoomInfo, drafts: Sequence[Draft], on_write: OnWrite | None = None
     ) -> list[SentEvent]:
         """The drafts one after the other, in one commit: all of them or none."""
+        for draft in drafts:
+            check_draft(draft)
         queue = self._queues.setdefault(room.room_nid, _Queue())
         if len(queue.jobs) >= MAX_QUEUE:
             raise LimitExceeded("the room is too busy", retry_after_ms=10_000)
@@ -88,19 +90,24 @@ class RoomWriter:
         """
         room, create = await self._builder.build_create(version, room_id, drafts[0])
         stage = Stage(new_head(room), {})
+        for draft in drafts:
+            check_draft(draft)
         try:
             await self._builder.place_create(stage, create)
             for draft in drafts[1:]:
                 await self._builder.add(stage, draft)
         except Forbidden as refused:
             raise InvalidRoomState(f"the room's initial state is not allowed: {refused}") from refused
-        await asyncio.shield(asyncio.create_task(self._commit_new(room, stage, on_write)))
+        commit = asyncio.create_task(self._commit_new(room, stage, on_write), name=f"create {room.room_id}")
+        self._new_rooms.add(commit)
+        commit.add_done_callback(self._new_rooms.discard)
+        await asyncio.shield(commit)
         return room.room_id
 
     async def close(self) -> None:
-        """Wait until all queued work is done; nothing may be submitted any more."""
-        workers = [queue.worker for queue in self._queues.values() if queue.worker is not None]
-        await asyncio.gather(*workers, return_exceptions=True)
+        """Wait until all queued work is done; nothing should be submitted any more."""
+        while tasks := [q.worker for q in self._queues.values() if q.worker is not None] + [*self._new_rooms]:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _commit_new(self, room: RoomInfo, stage: Stage, on_write: OnWrite | None) -> None:
         async with self._lanes.turn(room.room_nid):
@@ -108,6 +115,7 @@ class RoomWriter:
 
     async def _work(self, room: RoomInfo, queue: _Queue) -> None:
         """Commit the queue's jobs until none is left."""
+        jobs: list[_Job] = []
         try:
             while queue.jobs:
                 async with self._lanes.turn(room.room_nid):
@@ -116,18 +124,21 @@ class RoomWriter:
                     await self._run(room, [job for job in jobs if not job.answer.done()])
         finally:
             queue.worker = None
-            if not queue.jobs:
-                self._queues.pop(room.room_nid, None)
+            self._queues.pop(room.room_nid, None)
+            # Some wait still only where the loop itself is being ended: nobody will take them over.
+            for job in (*jobs, *queue.jobs):
+                job.answer.cancel()
 
     async def _run(self, room: RoomInfo, jobs: Sequence[_Job]) -> None:
         try:
             await self._run_batch(room, jobs)
         except Exception as error:  # worker loop: whatever went wrong must reach the waiting callers
             self._heads.forget(room.room_nid)
-            if len(jobs) > 1 and isinstance(error, _DEFINITE_FAILURES):
+            if len(jobs) > 1 and _is_definite(error):
                 # One job may have spoilt the commit for the others: each gets a try of its own.
                 for job in jobs:
-                    await self._run(room, [job])
+                    if not job.answer.done():
+                        await self._run(room, [job])
                 return
             if not isinstance(error, MatrixError):
                 logger.exception("a commit to room %s failed", room.room_id)
@@ -136,14 +147,20 @@ class RoomWriter:
 
     async def _run_batch(self, room: RoomInfo, jobs: Sequence[_Job]) -> None:
         stage = Stage(await self._heads.get(room), await self._find_done(room, jobs))
+        await self._builder.prepare(stage, (draft for job in jobs for draft in job.drafts))
         built: list[tuple[_Job, list[SentEvent | PlacedEvent]]] = []
+        refused: list[tuple[_Job, Exception]] = []
         for job in jobs:
             mark = stage.mark()
             try:
                 built.append((job, [await self._builder.add(stage, draft) for draft in job.drafts]))
-            except MatrixError as refused:
+            except Exception as error:  # worker loop: a job that cannot be built fails alone
+                if isinstance(error, _DATABASE_ERRORS):
+                    raise
+                if not isinstance(error, MatrixError):
+                    logger.exception("an event for room %s cannot be built", room.room_id)
                 stage.take_back(mark)
-                _fail(job, refused)
+                refused.append((job, error))
         on_writes = [job.on_write for job, _ in built if job.on_write is not None]
         sent: dict[int, SentEvent] = {}
         if stage.placed or on_writes:
@@ -152,6 +169,9 @@ class RoomWriter:
             answer = [sent[o.event_nid] if isinstance(o, PlacedEvent) else o for o in outcomes]
             if not job.answer.done():
                 job.answer.set_result(answer)
+        # Only now: what they were judged by is in the room for certain.
+        for job, reason in refused:
+            _fail(job, reason)
 
     async def _find_done(self, room: RoomInfo, jobs: Sequence[_Job]) -> dict[TransactionKey, SentEvent]:
         keys = [
@@ -164,6 +184,17 @@ class RoomWriter:
             return {}
         found = await self._store.find_transactions(room.room_nid, keys)
         return {key: SentEvent(*outcome) for key, outcome in found.items()}
+
+
+def _is_definite(error: Exception) -> bool:
+    """Whether nothing was committed, for certain.
+
+    A lost connection, say, leaves it open whether a COMMIT was carried out, and trying again could send an
+    event twice. An error of the lesser severity rolls the transaction back.
+    """
+    if isinstance(error, (MatrixError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR"
 
 
 def _fail(job: _Job, error: Exception) -> None:

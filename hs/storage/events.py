@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from hs._fast import canonical_json, event_record
 from hs._fast.event_record import EventRecord
 from hs.matrix.errors import NotFound
-from hs.matrix.redaction import redact
+from hs.matrix.redaction import find_redacts, redact
 from hs.matrix.room_versions import get_room_version
 from hs.storage.batching import Batcher
 from hs.storage.database import Database
@@ -64,9 +64,11 @@ def _event_ids(references: list[Any]) -> list[str]:
 
 def _record_from_row(row: asyncpg.Record) -> bytes:
     pdu_json = decode_pdu(row["pdu"])
-    flags = row["flags"]
+    flags, redacts = row["flags"], row["redacts"]
     if row["redacted_by_nid"]:
-        pdu = redact(msgspec.json.decode(pdu_json), get_room_version(row["room_version"]))
+        version = get_room_version(row["room_version"])
+        pdu = redact(msgspec.json.decode(pdu_json), version)
+        redacts = find_redacts(pdu, version)
         pdu_json = canonical_json.encode(pdu, False)
         flags |= Flag.REDACTED
     body = _body_decoder.decode(pdu_json)
@@ -85,7 +87,7 @@ def _record_from_row(row: asyncpg.Record) -> bytes:
         type=row["type"],
         sender=row["sender"],
         state_key=row["state_key"],
-        redacts=row["redacts"],
+        redacts=redacts,
         txn_id=row["txn_id"],
         txn_device_id=row["txn_device_id"],
         content_json=bytes(body.content),
@@ -161,6 +163,8 @@ class EventStore:
 
     async def get_pdu_json(self, event_nids: Sequence[int]) -> dict[int, bytes]:
         """The PDUs as they came, as bytes of canonical JSON, by number."""
+        if not event_nids:
+            return {}
         rows = await self._database.fetch(
             "SELECT j.event_nid, j.pdu FROM events e JOIN event_json j USING (room_nid, event_nid) "
             "WHERE e.event_nid = ANY($1::bigint[])",

@@ -42,24 +42,23 @@ class HeadStore:
 
     async def load_head(self, room_nid: int) -> HeadRow:
         """The room's head as last committed."""
-        async with self._database.read() as connection:
-            room = await connection.fetchrow(
-                "SELECT r.state_id, (SELECT coalesce(max(key_ix) + 1, 0) FROM state_keys WHERE room_nid = $1) AS next_ix "
-                "FROM rooms r WHERE r.room_nid = $1",
-                room_nid,
-            )
-            rows = await connection.fetch(
-                "SELECT e.event_nid, e.event_id, e.depth, e.state_id "
-                "FROM forward_extremities f JOIN events e USING (room_nid, event_nid) WHERE f.room_nid = $1 "
-                "ORDER BY e.event_nid",
-                room_nid,
-            )
-        if room is None:
+        # One statement is one snapshot: a COMMIT whose connection was lost may be carried out meanwhile.
+        rows = await self._database.fetch(
+            "SELECT r.state_id AS room_state_id, e.event_nid, e.event_id, e.depth, e.state_id, "
+            "(SELECT coalesce(max(key_ix) + 1, 0) FROM state_keys WHERE room_nid = $1) AS next_ix "
+            "FROM rooms r LEFT JOIN forward_extremities f USING (room_nid) "
+            "LEFT JOIN events e ON e.room_nid = f.room_nid AND e.event_nid = f.event_nid "
+            "WHERE r.room_nid = $1 ORDER BY e.event_nid",
+            room_nid,
+        )
+        if not rows:
             raise LookupError(f"room {room_nid} is not in the database")
         extremities = tuple(
-            ExtremityRow(r["event_nid"], r["event_id"], r["depth"], r["state_id"]) for r in rows
+            ExtremityRow(r["event_nid"], r["event_id"], r["depth"], r["state_id"])
+            for r in rows
+            if r["event_nid"] is not None
         )
-        return HeadRow(room["state_id"], room["next_ix"], extremities)
+        return HeadRow(rows[0]["room_state_id"], rows[0]["next_ix"], extremities)
 
     async def find_transactions(
         self, room_nid: int, keys: Sequence[TransactionKey]

@@ -236,7 +236,8 @@ _SET_MEMBERS = """
             $9::bool[])
         AS n (user_id, membership, event_nid, sender, stream_ordering, display_name, avatar_url, is_local)
     ), last AS (
-        SELECT DISTINCT ON (user_id) * FROM new ORDER BY user_id, stream_ordering DESC
+        SELECT DISTINCT ON (user_id) * FROM new WHERE user_id <> ALL($10::text[])
+        ORDER BY user_id, stream_ordering DESC
     ), gone AS (
         DELETE FROM memberships WHERE room_nid = $1 AND user_id = ANY($10::text[])
     ), gone_local AS (
@@ -288,19 +289,31 @@ async def _set_current_state(writer: Writer, batch: RoomBatch) -> None:
         )
 
 
+# Redacted member events lose the name and the picture, so the member list must, too.
+_INSERT_REDACTIONS = """
+    WITH redaction AS (
+        INSERT INTO redactions (room_nid, redacts, event_nid)
+        SELECT $1, redacts, event_nid FROM unnest($2::text[], $3::bigint[]) AS n (redacts, event_nid)
+    ), redacted AS (
+        SELECT event_nid, min(by_nid) AS by_nid FROM unnest($4::bigint[], $5::bigint[]) AS n (event_nid, by_nid)
+        GROUP BY event_nid
+    ), member AS (
+        UPDATE memberships m SET display_name = NULL, avatar_url = NULL
+        FROM redacted n JOIN events e ON e.room_nid = $1 AND e.event_nid = n.event_nid
+        WHERE e.type = 'm.room.member'
+        AND m.room_nid = $1 AND m.user_id = e.state_key AND m.event_nid = e.event_nid
+    )
+    UPDATE events e SET redacted_by_nid = n.by_nid FROM redacted n
+    WHERE e.room_nid = $1 AND e.event_nid = n.event_nid AND e.redacted_by_nid = 0
+"""
+
+
 async def _insert_redactions(writer: Writer, batch: RoomBatch) -> None:
     await writer.execute(
-        "INSERT INTO redactions (room_nid, redacts, event_nid) "
-        "SELECT $1, redacts, event_nid FROM unnest($2::text[], $3::bigint[]) AS n (redacts, event_nid)",
+        _INSERT_REDACTIONS,
         batch.room_nid,
         [redacts for redacts, _ in batch.redactions],
         [nid for _, nid in batch.redactions],
-    )
-    await writer.execute(
-        "UPDATE events e SET redacted_by_nid = n.by_nid "
-        "FROM unnest($2::bigint[], $3::bigint[]) AS n (event_nid, by_nid) "
-        "WHERE e.room_nid = $1 AND e.event_nid = n.event_nid AND e.redacted_by_nid = 0",
-        batch.room_nid,
         [nid for nid, _ in batch.redacted],
         [by_nid for _, by_nid in batch.redacted],
     )

@@ -1,38 +1,19 @@
 """Local events through the lane: places, refusals, idempotence, batches, restarts."""
 
 import asyncio
-from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 
 from hs.engine import Engine
 from hs.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
 from hs.matrix.room_versions import ROOM_VERSIONS
 from hs.rooms.build import Signer
-from hs.rooms.create import CreateRoom
-from hs.rooms.drafts import Committed, Draft, Transaction
+from hs.rooms.drafts import Committed, Draft
 from hs.storage.database import Database, Writer
 from hs.storage.rooms import RoomInfo
 from tests.rooms.conftest import ALICE, BOB, make_engine
-
-
-def message(sender: str = ALICE, body: str = "hello", txn_id: str | None = None) -> Draft:
-    transaction = Transaction("DEVICE", "send/m.room.message", txn_id) if txn_id is not None else None
-    return Draft("m.room.message", sender, {"body": body, "msgtype": "m.text"}, transaction=transaction)
-
-
-async def make_room(engine: Engine, **wishes: Any) -> RoomInfo:
-    return await engine.rooms.get(await engine.creator.create(ALICE, msgspec.convert(wishes, CreateRoom)))
-
-
-async def state_content(
-    engine: Engine, room: RoomInfo, type: str, state_key: str = ""
-) -> dict[str, Any] | None:
-    root = await engine.states.current(room.room_nid)
-    nid = await engine.states.get(room.room_nid, root, type, state_key)
-    return (await engine.events.get(nid)).content if nid else None
+from tests.rooms.making import make_room, message, state_content
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
