@@ -52,5 +52,11 @@ class Registration:
         return user_id
 
 
+def fold_capitals(username: str) -> str:
+    """The name with small letters: phones put a capital first, and user ids have none."""
+    # Only ASCII: elsewhere lower() turns some letters into others, such as the Kelvin sign into a k.
+    return username.lower() if username.isascii() else username
+
+
 def _generate() -> str:
     return "".join(secrets.choice(_LETTERS) for _ in range(_GENERATED_LENGTH))

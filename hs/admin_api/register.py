@@ -17,7 +17,7 @@ from cachetools import TTLCache
 
 from hs.accounts.login import Login
 from hs.accounts.profiles import check_field
-from hs.accounts.registration import Registration
+from hs.accounts.registration import Registration, fold_capitals
 from hs.http.endpoint import Auth, ClientInfo, endpoint
 from hs.http.rate_limit import RateLimiter
 from hs.matrix.errors import Forbidden, InvalidParam, Unknown
@@ -85,7 +85,7 @@ class RegisterApi:
         if body.user_type not in (None, "bot", "support"):
             raise InvalidParam("unknown user_type")
         user_id = await self._registration.register(
-            body.username.lower(), body.password, admin=body.admin, display_name=body.displayname
+            fold_capitals(body.username), body.password, admin=body.admin, display_name=body.displayname
         )
         if body.inhibit_login:
             return {"user_id": user_id, "home_server": user_id.partition(":")[2]}

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from hs.accounts.login import Login, check_device
-from hs.accounts.registration import Registration
+from hs.accounts.registration import Registration, fold_capitals
 from hs.accounts.ui_auth import AuthData, InteractiveAuth
 from hs.client_api.login import render_session
 from hs.client_api.paths import v3
@@ -65,7 +65,7 @@ class RegistrationApi:
         if body.type == "m.login.application_service":
             raise AppserviceLoginUnsupported("application services cannot register users here")
         self._check_enabled()
-        username = None if body.username is None else _small_letters(body.username)
+        username = None if body.username is None else fold_capitals(body.username)
         if username is not None:
             await self._registration.check_available(username)
         await self._auth.check_dummy("register", body.auth)
@@ -83,15 +83,9 @@ class RegistrationApi:
     async def get_available(self, query: AvailableQuery) -> dict[str, Any]:
         """Whether the name can be had; an error says why not."""
         self._check_enabled()
-        await self._registration.check_available(_small_letters(query.username))
+        await self._registration.check_available(fold_capitals(query.username))
         return {"available": True}
 
     def _check_enabled(self) -> None:
         if not self._is_enabled:
             raise Forbidden("registration is closed on this server")
-
-
-def _small_letters(username: str) -> str:
-    """The name with small letters: phones put a capital first, and user ids have none."""
-    # Only ASCII: elsewhere lower() turns some letters into others, such as the Kelvin sign into a k.
-    return username.lower() if username.isascii() else username
