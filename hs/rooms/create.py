@@ -103,7 +103,12 @@ class RoomCreator:
             raise InvalidParam(f"at most {MAX_INITIAL_STATE} initial_state events are accepted")
         if request.invite_3pid:
             raise InvalidParam("invite_3pid needs an identity server, which is not supported")
-        for target in request.invite:
+        invited = [
+            entry.state_key
+            for entry in request.initial_state
+            if entry.type == "m.room.member" and entry.content.get("membership") == "invite"
+        ]
+        for target in (*request.invite, *invited):
             parse_user_id(target)
             self._gate.check_invite(target)
 

@@ -19,7 +19,8 @@ from hs.storage.rooms import RoomInfo
 # How many of our own members are asked whether they may vouch for a restricted join.
 _MAX_AUTHORISERS_TRIED = 1000
 
-_PROFILE_FIELDS = ("displayname", "avatar_url")
+# What a new profile does not keep of the join event: the old one, and why the user joined.
+_REPLACED_FIELDS = ("displayname", "avatar_url", "reason")
 # Never taken from a client: only the server that lets a user in says who vouches for them.
 _AUTHORISER = "join_authorised_via_users_server"
 
@@ -52,6 +53,10 @@ class RoomMemberships:
         """The user's join event; the one that is there where the user is in the room already."""
         # A name that the client gives for this room wins over that of the profile.
         content = {**await self._profiles.member_fields(user_id), **_own_fields(extra), "membership": "join"}
+        present = await self._find_state(room, "m.room.member", user_id)
+        if present is not None and _without_authoriser(present.content) == content:
+            # Whoever vouched for the user is not asked for again.
+            return SentEvent(present.event_id, present.event_nid, present.stream_ordering)
         if room.version.restricted_joins:
             vouched = await self._find_authoriser(room, user_id)
             if vouched is not None:
@@ -99,13 +104,14 @@ class RoomMemberships:
         await self._members.set_forgotten(room.room_nid, user_id)
 
     async def set_profile_fields(self, room: RoomInfo, user_id: str) -> SentEvent:
-        """The user's join event with the present display name and avatar."""
-        return await self.join(room, user_id, await self._present_extra(room, user_id))
-
-    async def _present_extra(self, room: RoomInfo, user_id: str) -> dict[str, Any]:
+        """The user's join event with the present display name and avatar; Forbidden where they have left."""
         present = await self._find_state(room, "m.room.member", user_id)
-        content = {} if present is None else _own_fields(present.content)
-        return {key: value for key, value in content.items() if key not in _PROFILE_FIELDS}
+        kept = {} if present is None else _own_fields(present.content)
+        content = {key: value for key, value in kept.items() if key not in _REPLACED_FIELDS}
+        content |= {**await self._profiles.member_fields(user_id), "membership": "join"}
+        # The user may be leaving, or being banned, at this moment: a new name must not bring them back.
+        draft = Draft("m.room.member", user_id, content, state_key=user_id, needs_membership=True)
+        return await self._writer.send(room, draft)
 
     async def _send(self, room: RoomInfo, sender: str, target: str, content: dict[str, Any]) -> SentEvent:
         return await self._writer.send(room, Draft("m.room.member", sender, content, state_key=target))
@@ -157,6 +163,10 @@ class RoomMemberships:
 
 def _own_fields(extra: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (extra or {}).items() if key not in (_AUTHORISER, "membership")}
+
+
+def _without_authoriser(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != _AUTHORISER}
 
 
 def _with_reason(membership: str, reason: str | None) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from hs.storage.rooms import RoomInfo
 
 logger = logging.getLogger(__name__)
 
+# After so many batches old transaction ids are deleted: more of them at once than so many batches bring.
+_BATCHES_PER_CLEANING = 200
 # One transaction holds at most so many jobs: it keeps the wait of the first in a batch short.
 MAX_BATCH = 100
 # What the database may say at any time, about whatever was asked of it.
@@ -55,6 +57,7 @@ class RoomWriter:
         self._committer = committer
         self._queues: dict[int, _Queue] = {}
         self._new_rooms: set[asyncio.Task[None]] = set()
+        self._batches = 0
 
     async def send(self, room: RoomInfo, draft: Draft, on_write: OnWrite | None = None) -> SentEvent:
         """Where the draft ended up, once it is committed and visible to readers.
@@ -122,12 +125,21 @@ class RoomWriter:
                     # Taken only now: what queued up while others held the lane goes together.
                     jobs = [queue.jobs.popleft() for _ in range(min(len(queue.jobs), MAX_BATCH))]
                     await self._run(room, [job for job in jobs if not job.answer.done()])
+                await self._clean_up()
         finally:
             queue.worker = None
             self._queues.pop(room.room_nid, None)
             # Some wait still only where the loop itself is being ended: nobody will take them over.
             for job in (*jobs, *queue.jobs):
                 job.answer.cancel()
+
+    async def _clean_up(self) -> None:
+        self._batches += 1
+        if self._batches % _BATCHES_PER_CLEANING == 0:
+            try:
+                await self._store.delete_transactions()
+            except _DATABASE_ERRORS:
+                logger.exception("old transaction ids cannot be deleted")
 
     async def _run(self, room: RoomInfo, jobs: Sequence[_Job]) -> None:
         try:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from hs.storage.database import Database
 
 
+# Clients repeat a request for minutes, or hours where a device was off.
+_TRANSACTION_LIFETIME_MS = 7 * 24 * 3600 * 1000
+_MAX_DELETED_TRANSACTIONS = 20_000
+
+
 @dataclass(frozen=True, slots=True)
 class ExtremityRow:
     """An event that nobody refers to yet, with the root of the state after it."""
@@ -59,6 +64,17 @@ class HeadStore:
             if r["event_nid"] is not None
         )
         return HeadRow(rows[0]["room_state_id"], rows[0]["next_ix"], extremities)
+
+    async def delete_transactions(self) -> None:
+        """Forget requests that no client repeats any more, the oldest first; a bounded number at a time."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "DELETE FROM event_transactions WHERE ctid = ANY(ARRAY("
+                "SELECT ctid FROM event_transactions "
+                "WHERE created_ts < (extract(epoch FROM now()) * 1000)::bigint - $1 ORDER BY created_ts LIMIT $2))",
+                _TRANSACTION_LIFETIME_MS,
+                _MAX_DELETED_TRANSACTIONS,
+            )
 
     async def find_transactions(
         self, room_nid: int, keys: Sequence[TransactionKey]

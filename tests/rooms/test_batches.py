@@ -12,6 +12,8 @@ from hs.rooms.build import Signer
 from hs.rooms.create import CreateRoom
 from hs.rooms.drafts import Committed, Draft, SentEvent
 from hs.storage.database import Database, Writer
+from hs.storage.room_heads import HeadStore
+from hs.storage.room_writes import MemberRow, RoomBatch, StateDelta, insert_batch
 from hs.storage.rooms import RoomInfo
 from tests.rooms.conftest import ALICE, BOB, make_engine
 from tests.rooms.making import make_room, message, state_content, topic
@@ -247,3 +249,34 @@ async def test_a_batch_with_many_changes_of_one_key_keeps_the_last(
     )
     nids = [each.event_nid for each in sent]
     assert [tuple(row) for row in deltas] == list(zip(nids, [0, *nids], strict=False))
+
+
+async def test_old_transaction_ids_are_forgotten(engine: Engine, database: Database) -> None:
+    room = await make_room(engine)
+    old = await engine.writer.send(room, message(txn_id="old"))
+    new = await engine.writer.send(room, message(txn_id="new"))
+    async with database.write() as writer:
+        await writer.execute(
+            "UPDATE event_transactions SET created_ts = 0 WHERE event_nid = $1", old.event_nid
+        )
+    await HeadStore(database).delete_transactions()
+    assert (await engine.writer.send(room, message(txn_id="new"))) == new
+    assert (await engine.writer.send(room, message(txn_id="old"))).event_id != old.event_id
+
+
+async def test_a_member_who_comes_and_goes_in_one_commit_is_gone(engine: Engine, database: Database) -> None:
+    room = await make_room(engine)
+    [alice] = await database.fetch("SELECT * FROM memberships WHERE user_id = $1", ALICE)
+    event_nid = alice["event_nid"]
+    row = MemberRow(ALICE, "join", event_nid, ALICE, 1000, "alice", None, is_local=True)
+    deltas = [
+        StateDelta("m.room.member", ALICE, 1, event_nid, event_nid, 1000, 1),
+        StateDelta("m.room.member", ALICE, 1, 0, event_nid, 1001, 1),
+    ]
+    batch = RoomBatch(
+        room.room_nid, [], [], [], deltas=deltas, members=[row], gone_members=[ALICE], state_id=1
+    )
+    async with database.write() as writer:
+        await insert_batch(writer, batch)
+    for table in ("memberships", "local_memberships", "current_state WHERE type = 'm.room.member'"):
+        assert await database.fetchval(f"SELECT count(*) FROM {table}") == 0
