@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from hs.storage.database import Database
 
-
 # Clients repeat a request for minutes, or hours where a device was off.
 _TRANSACTION_LIFETIME_MS = 7 * 24 * 3600 * 1000
 _MAX_DELETED_TRANSACTIONS = 20_000
