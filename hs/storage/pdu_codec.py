@@ -40,7 +40,11 @@ def decode_pdu(stored: bytes) -> bytes:
     """The PDU that was stored; ValueError where the bytes are not ours."""
     if not stored or stored[0] != _CODEC_DEFLATE_1:
         raise ValueError("the stored event has an unknown codec")
+    unpacker = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY_1)
     try:
-        return zlib.decompressobj(wbits=-15, zdict=_DICTIONARY_1).decompress(stored[1:])
+        pdu_json = unpacker.decompress(stored[1:])
     except zlib.error as error:
         raise ValueError("the stored event is damaged") from error
+    if not unpacker.eof:
+        raise ValueError("the stored event is cut off")
+    return pdu_json
