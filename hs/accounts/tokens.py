@@ -115,10 +115,13 @@ class AccessTokens:
     def _note_seen(self, caller: Caller, address: str) -> None:
         self._seen[caller.user_id, caller.device_id] = (self._clock.now_ms(), address)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._start_flush)
+            self._start_timer()
         elif len(self._seen) >= _MAX_UNSAVED and self._flushing is None:
             self._timer.cancel()
             self._start_flush()
+
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._start_flush)
 
     def _start_flush(self) -> None:
         self._flushing = asyncio.create_task(self._flush_once(), name="last seen")
@@ -131,6 +134,9 @@ class AccessTokens:
             logger.exception("cannot write down when devices were seen")
         finally:
             self._timer = self._flushing = None
+            if self._seen:
+                # Seen while the others were being written: nobody else would start the timer for them.
+                self._start_timer()
 
 
 def _hash(token: str) -> bytes:
