@@ -89,10 +89,10 @@ class AccessTokens:
 
     async def close(self) -> None:
         """Write down what is not written yet."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._flushing is not None:
             await self._flushing
+        if self._timer is not None:
+            self._timer.cancel()
         await self.flush()
 
     async def _load(self, token_hash: bytes) -> Caller:
