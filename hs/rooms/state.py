@@ -102,10 +102,6 @@ class RoomStates:
             return root  # rejected, or an outlier: it never entered its own state
         return await self.set(record.room_nid, root, [(ix, record.replaces_nid)])
 
-    async def find_key_ix(self, room_nid: int, type: str, state_key: str) -> int | None:
-        """The number of a key, or None where the room never had it."""
-        return (await self._store.find_key_ixs(room_nid, [(type, state_key)])).get((type, state_key))
-
     async def find_key_ixs(self, room_nid: int, keys: Iterable[StateKey]) -> dict[StateKey, int]:
         """Numbers of those keys that the room ever had."""
         return await self._store.find_key_ixs(room_nid, keys)

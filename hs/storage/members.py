@@ -104,13 +104,6 @@ class MemberStore:
         )
         return {row["room_nid"] for row in rows}
 
-    async def list_local_joined(self, room_nid: int) -> list[str]:
-        """Our users who are in the room."""
-        rows = await self._database.fetch(
-            "SELECT user_id FROM local_memberships WHERE room_nid = $1 AND membership = 'join'", room_nid
-        )
-        return [row["user_id"] for row in rows]
-
     async def list_joined_profiles(self, room_nid: int) -> list[tuple[str, str | None, str | None]]:
         """(user_id, display name, avatar URL) of everybody in the room."""
         rows = await self._database.fetch(
