@@ -200,13 +200,17 @@ class Notifier:
         for waiter in self._waiters.get(user_id, ()):
             waiter.wake()
 
+    def wake_room(self, room_nid: int) -> None:
+        """There is news for whoever is in the room."""
+        users = self.user_rooms.list_users(room_nid)
+        # Whichever is fewer: those who wait or those who are in the room.
+        for user_id in users if len(users) <= len(self._waiters) else self._waiters.keys() & users:
+            self.wake_user(user_id)
+
     def on_commit(self, committed: Committed) -> None:
         """Wake who is in the room; call it after `UserRooms.on_commit`."""
         if not self._waiters:
             return
-        users = self.user_rooms.list_users(committed.room.room_nid)
-        # Whichever is fewer: those who wait or those who are in the room.
-        for user_id in users if len(users) <= len(self._waiters) else self._waiters.keys() & users:
-            self.wake_user(user_id)
+        self.wake_room(committed.room.room_nid)
         for change in committed.membership_changes:
             self.wake_user(change.user_id)
