@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
+from hs.matrix.relations import find_relation
 from hs.matrix.tokens import RoomPosition
 from hs.rooms.drafts import Committed, MembershipChange, OnWrite, SentEvent, StateChange
 from hs.rooms.head import RoomHeads
@@ -206,6 +207,7 @@ def _text(value: object) -> str | None:
 
 def _event_row(placed: PlacedEvent, stream_ordering: int) -> EventRow:
     event, transaction = placed.event, placed.transaction
+    relation = find_relation(event.content)
     return EventRow(
         event_nid=placed.event_nid,
         event_id=event.event_id,
@@ -226,6 +228,8 @@ def _event_row(placed: PlacedEvent, stream_ordering: int) -> EventRow:
         txn_id=transaction.txn_id if transaction else None,
         prev_nids=placed.prev_nids,
         pdu_json=event.pdu_json,
+        relates_to=relation.event_id if relation else None,
+        rel_type=relation.rel_type if relation else None,
     )
 
 

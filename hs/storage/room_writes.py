@@ -33,6 +33,10 @@ class EventRow:
     txn_id: str | None
     prev_nids: tuple[int, ...]
     pdu_json: bytes
+    relates_to: str | None = None
+    rel_type: str | None = None
+    thread_nid: int = 0
+    push: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +128,17 @@ _INSERT_EVENTS = """
         SELECT * FROM unnest(
             $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
             $10::bigint[], $11::int[], $12::bigint[], $13::text[], $14::int[], $15::text[], $16::text[], $17::text[],
-            $18::text[], $19::text[], $20::bytea[]
+            $18::text[], $19::text[], $20::bytea[], $23::text[], $24::text[], $25::bigint[], $26::smallint[]
         ) AS n (event_nid, event_id, type, state_key, sender, depth, stream_ordering, origin_server_ts, state_id,
-                key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_key, txn_id, prev_nids, pdu)
+                key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_key, txn_id, prev_nids, pdu,
+                relates_to, rel_type, thread_nid, push)
     ), event AS (
         INSERT INTO events (room_nid, event_nid, event_id, type, state_key, sender, depth, stream_ordering,
-            origin_server_ts, state_id, key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids)
+            origin_server_ts, state_id, key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids,
+            relates_to, rel_type, thread_nid, push)
         SELECT $1, event_nid, event_id, type, state_key, sender, depth, stream_ordering, origin_server_ts, state_id,
-            key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids::bigint[]
+            key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids::bigint[],
+            relates_to, rel_type, thread_nid, push
         FROM new
     ), pdu AS (
         INSERT INTO event_json (room_nid, event_nid, pdu) SELECT $1, event_nid, pdu FROM new
@@ -177,6 +184,10 @@ async def _insert_events(writer: Writer, batch: RoomBatch) -> None:
         [encode_pdu(e.pdu_json) for e in events],
         batch.new_extremities,
         batch.old_extremities,
+        [e.relates_to for e in events],
+        [e.rel_type for e in events],
+        [e.thread_nid for e in events],
+        [e.push for e in events],
     )
 
 
