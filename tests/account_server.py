@@ -32,6 +32,7 @@ from hs.client_api.registration import RegistrationApi
 from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.http.app import App
+from hs.http.listeners import build_http_server
 from hs.http.rate_limit import RateLimiter
 from hs.storage.database import Database
 from hs.storage.streams import StreamIds
@@ -137,7 +138,7 @@ class AccountServer:
 @asynccontextmanager
 async def serve_app(app: App) -> AsyncIterator[str]:
     """The base URL under which the app answers."""
-    runner = web.ServerRunner(web.Server(app.handle))
+    runner = web.ServerRunner(build_http_server(app.handle))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

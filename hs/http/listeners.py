@@ -1,17 +1,20 @@
 """Sockets: each listener serves the APIs that its configuration names, with or without TLS."""
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 
+from hs.http.answers import HttpDate, WiredAnswer, answer_crash, answer_error
 from hs.http.app import App, Authenticator
 from hs.http.rate_limit import RateLimiter
+from hs.matrix.errors import MatrixError, TooLarge, Unknown
 
 logger = logging.getLogger(__name__)
 
@@ -89,16 +92,47 @@ async def start_listener(
 
 def build_http_server(handler: Handler) -> web.Server:
     """aiohttp's server around a handler, the way we want it."""
-    return web.Server(
-        handler,
-        # A client that hangs up ends its long poll; what must not be cut short shields itself.
-        handler_cancellation=True,
-        # Request lines hold the tokens of clients that send them in the query.
-        access_log=None,
-        logger=_ConnectionLogger(logger),
-        max_line_size=_MAX_REQUEST_LINE,
-        keepalive_timeout=_KEEPALIVE_S,
-    )
+    # A client that hangs up ends its long poll; what must not be cut short shields itself.
+    return _Server(handler, handler_cancellation=True)
+
+
+class _Server(web.Server):
+    """Makes a protocol for each connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        options: dict[str, Any] = {
+            # Request lines hold the tokens of clients that send them in the query.
+            "access_log": None,
+            "logger": _ConnectionLogger(logger),
+            "max_line_size": _MAX_REQUEST_LINE,
+            "keepalive_timeout": _KEEPALIVE_S,
+            # The spec knows no compressed requests; a few kilobytes of them could be gigabytes.
+            "auto_decompress": False,
+        }
+        return _Connection(self, loop=asyncio.get_running_loop(), **options)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, whose own errors are answered in the spec's shape like all others."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP. What the parser says of it may quote a token, so it is not told."""
+        if not isinstance(exc, HttpProcessingError):
+            answer = answer_crash("none")
+        else:
+            self.log_exception("a request that is no HTTP", exc_info=exc)
+            error: MatrixError = Unknown("this is no HTTP request")
+            if isinstance(exc, LineTooLong):
+                error = TooLarge("the request line or a header is too long", http_status=431)
+            answer = answer_error(error)
+        return cast(web.StreamResponse, WiredAnswer(request, answer, HttpDate().now()))
 
 
 class _ConnectionLogger(logging.LoggerAdapter[logging.Logger]):

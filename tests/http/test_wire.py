@@ -251,7 +251,7 @@ async def test_what_is_no_http_is_neither_an_error_nor_quoted(
     caplog.set_level(logging.DEBUG)
     async with house.call() as line:
         line.writer.write(b"GET /sync?access_token=secret" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n")
-        assert b" 400 " in (await line.head())[0]
+        assert b" 431 " in (await line.head())[0]
     async with house.call() as line:
         line.writer.write(b"hello secret\r\n\r\n")
         assert b" 400 " in (await line.head())[0]
