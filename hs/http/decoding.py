@@ -79,16 +79,30 @@ def parse_query(raw_query: str) -> Fields:
     """The values of a query string by name, in their order; InvalidParam where it is malformed."""
     if not raw_query:
         return {}
-    try:
-        pairs = parse_qsl(raw_query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict")
-    except ValueError as error:
-        raise InvalidParam("the query string is malformed") from error
+    texts = raw_query.split("&")
+    if len(texts) > MAX_QUERY_FIELDS:
+        raise InvalidParam("the query string has too many fields")
     fields: Fields = {}
-    for name, value in pairs:
+    for text in texts:
+        if not text:
+            continue
+        if "%" in text or "+" in text:
+            name, value = _unquote_field(text)
+        else:
+            # The ordinary case, at a tenth of the cost.
+            name, _, value = text.partition("=")
         if "\x00" in value:
             raise InvalidParam("the query string holds a NUL character")
         fields.setdefault(name, []).append(value)
     return fields
+
+
+def _unquote_field(text: str) -> tuple[str, str]:
+    try:
+        [field] = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise InvalidParam("the query string is malformed") from error
+    return field
 
 
 def check_depth(data: bytes) -> None:
