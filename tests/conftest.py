@@ -18,6 +18,7 @@ from hypothesis import settings
 from hs.storage.database import Database
 from hs.storage.embedded import EmbeddedPostgres
 from hs.storage.migrate import migrate
+from tests.openapi_report import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 
 # A time limit for one example is a performance assertion, and this machine may be busy.
 settings.register_profile("hs", deadline=None, print_blob=True)

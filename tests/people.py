@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import aiohttp
 
+from tests import openapi
+
 CLIENT = "/_matrix/client/v3"
 
 _numbers = itertools.count(1)
@@ -46,7 +48,7 @@ class Visitor:
         self.token = token
 
     async def raw(self, method: str, url_path: str, data: bytes | None = None, **options: Any) -> Answer:
-        """Any request; `url_path` is escaped already."""
+        """Any request; `url_path` is escaped already. AssertionError for an answer that the spec does not allow."""
         headers = dict(options.pop("headers", {}))
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -60,6 +62,7 @@ class Visitor:
                 body = json.loads(text)
             except ValueError:
                 body = text
+            openapi.check(method, url_path, response.status, body)
             return Answer(response.status, body, response.headers)
 
     async def ask(
