@@ -53,7 +53,7 @@ class EventsReadApi:
         self._pagination = pagination
         self._user_rooms = user_rooms
 
-    @endpoint("GET", *v3("/rooms/{room_id}/event/{event_id}"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/event/{event_id}"), auth=Auth.USER, limit="read")
     async def get_event(self, caller: Caller, room_id: str, event_id: str) -> RawJson:
         """One event."""
         try:
@@ -64,7 +64,7 @@ class EventsReadApi:
             raise NotFound("there is no such event, or you may not see it") from error
         return RawJson(await self._pagination.event(room, _viewer(caller), access, event_id))
 
-    @endpoint("GET", *v3("/rooms/{room_id}/state"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/state"), auth=Auth.USER, limit="read")
     async def get_state(self, caller: Caller, room_id: str) -> RawJson:
         """All state events of the room."""
         room = await get_own_room(self._rooms, room_id)
@@ -75,7 +75,7 @@ class EventsReadApi:
         "GET",
         *v3("/rooms/{room_id}/state/{event_type}/{state_key}"),
         auth=Auth.USER,
-        limit="other",
+        limit="read",
     )
     async def get_state_event(
         self, caller: Caller, room_id: str, event_type: str, state_key: str, query: StateQuery
@@ -83,14 +83,14 @@ class EventsReadApi:
         """One state event, or its content."""
         return await self._state_event(caller, room_id, event_type, state_key, query)
 
-    @endpoint("GET", *v3("/rooms/{room_id}/state/{event_type}"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/state/{event_type}"), auth=Auth.USER, limit="read")
     async def get_keyless_state_event(
         self, caller: Caller, room_id: str, event_type: str, query: StateQuery
     ) -> RawJson:
         """The same with an empty key: the slash is optional then."""
         return await self._state_event(caller, room_id, event_type, "", query)
 
-    @endpoint("GET", *v3("/rooms/{room_id}/members"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/members"), auth=Auth.USER, limit="read")
     async def get_members(self, caller: Caller, room_id: str, query: MembersQuery) -> RawJson:
         """The member events of the room, now or at an earlier time."""
         at = None if query.at is None else parse_pagination_token(query.at)
@@ -105,14 +105,14 @@ class EventsReadApi:
             )
         return RawJson(found)
 
-    @endpoint("GET", *v3("/rooms/{room_id}/joined_members"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/joined_members"), auth=Auth.USER, limit="read")
     async def get_joined_members(self, caller: Caller, room_id: str) -> RawJson:
         """Who is in the room, with their profiles."""
         room = await get_own_room(self._rooms, room_id)
         await self._access.check_member(room, caller.user_id)
         return RawJson(await self._reader.joined_members(room))
 
-    @endpoint("GET", *v3("/joined_rooms"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/joined_rooms"), auth=Auth.USER, limit="read")
     async def get_joined_rooms(self, caller: Caller) -> dict[str, Any]:
         """The rooms that the caller is in."""
         rows = await self._user_rooms.get(caller.user_id)

@@ -47,7 +47,7 @@ class MessagesApi:
         self._access = access
         self._pagination = pagination
 
-    @endpoint("GET", *v3("/rooms/{room_id}/messages"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/messages"), auth=Auth.USER, limit="read")
     async def get_messages(self, caller: Caller, room_id: str, query: MessagesQuery) -> RawJson:
         """A page of the room's history."""
         if query.dir is None:
@@ -65,7 +65,7 @@ class MessagesApi:
         access = await self._access.check_reader(room, caller.user_id)
         return RawJson(await self._pagination.messages(room, _viewer(caller), access, request))
 
-    @endpoint("GET", *v3("/rooms/{room_id}/context/{event_id}"), auth=Auth.USER, limit="other")
+    @endpoint("GET", *v3("/rooms/{room_id}/context/{event_id}"), auth=Auth.USER, limit="read")
     async def get_context(self, caller: Caller, room_id: str, event_id: str, query: ContextQuery) -> RawJson:
         """An event, what was said around it, and the state there."""
         definition = _parse_filter(query.filter)
