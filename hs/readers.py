@@ -11,13 +11,15 @@ from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
+from hs.sync.account_data import AccountDataEvents
 from hs.sync.client_events import ClientEvents
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.pagination import Pagination
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections
-from hs.sync.sync_v2 import JoinedRooms, SyncV2
+from hs.sync.sync_rooms import SyncRooms
+from hs.sync.sync_v2 import SyncV2
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
 from hs.sync.window import RoomReads
@@ -60,13 +62,14 @@ def build_readers(
     def current_token() -> StreamToken:
         return StreamToken(engine.room_token(), account_data=account_data_stream.current)
 
+    account_events = AccountDataEvents(account_data)
     sync = SyncV2(
         current_token,
         user_rooms,
         notifier,
-        JoinedRooms(engine.rooms, members, timeline, news, sections),
+        SyncRooms(engine.rooms, members, timeline, news, sections, account_events),
         InviteSections(engine.rooms, engine.states, engine.events),
-        account_data,
+        account_events,
     )
     # In this order: who is woken must find the news, and must be known to be in the room.
     for listener in (user_rooms.on_commit, news.on_commit, notifier.on_commit):

@@ -3,6 +3,7 @@
 Spec: client-server-api "Syncing".
 """
 
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,11 +13,15 @@ from hs.http.endpoint import Auth, Caller, RawJson, endpoint
 from hs.matrix.filters import NO_FILTER, Filter, SyncFilter, compile_filter, parse_filter
 from hs.matrix.tokens import StreamToken
 from hs.sync.client_events import Viewer
-from hs.sync.sync_v2 import SyncRequest, SyncV2
+from hs.sync.sync_request import SyncRequest
+from hs.sync.sync_v2 import SyncV2
 
 # A client that waits longer learns nothing more; proxies give up on connections that are silent.
 MAX_TIMEOUT_MS = 300_000
 _CACHED_FILTERS = 10_000
+# Texts of inline filters are remembered up to this length: 10 MB of them at the most.
+_LONGEST_REMEMBERED = 1_000
+_CACHED_TOKENS = 10_000
 
 
 class SyncQuery(msgspec.Struct):
@@ -45,6 +50,10 @@ class SyncApi:
         self._filters = filters
         # Uploaded and inline filters alike: users who filter alike share the compiled filter.
         self._compiled: LRUCache[Filter, SyncFilter] = LRUCache(_CACHED_FILTERS)
+        # A filter never changes once it is uploaded, and a client names the same one in each sync.
+        self._named: LRUCache[tuple[str, str], SyncFilter] = LRUCache(_CACHED_FILTERS)
+        # All who wait in the same rooms come back with the same token.
+        self._parse_token = lru_cache(_CACHED_TOKENS)(StreamToken.parse)
 
     @endpoint(
         "GET",
@@ -58,20 +67,29 @@ class SyncApi:
         request = SyncRequest(
             Viewer(caller.user_id, caller.device_id),
             await self._find_filter(caller.user_id, query.filter),
-            None if query.since is None else StreamToken.parse(query.since),
+            None if query.since is None else self._parse_token(query.since),
             timeout_ms=min(max(query.timeout, 0), MAX_TIMEOUT_MS),
             full_state=query.full_state,
             state_after=query.use_state_after,
+            set_presence=query.set_presence,
         )
         return RawJson(await self._sync.sync(request))
 
     async def _find_filter(self, user_id: str, text: str | None) -> SyncFilter:
         if text is None:
-            definition = NO_FILTER
-        elif text.startswith("{"):
-            definition = parse_filter(text)
-        else:
-            definition = await self._filters.get_filter(user_id, text)
+            return self._compile(NO_FILTER)
+        is_inline = text.startswith("{")
+        # Whose filter an id means depends on the user; a filter itself means the same for all.
+        key = ("" if is_inline else user_id, text)
+        found = self._named.get(key)
+        if found is None:
+            definition = parse_filter(text) if is_inline else await self._filters.get_filter(user_id, text)
+            found = self._compile(definition)
+            if len(text) <= _LONGEST_REMEMBERED:
+                self._named[key] = found
+        return found
+
+    def _compile(self, definition: Filter) -> SyncFilter:
         compiled = self._compiled.get(definition)
         if compiled is None:
             compiled = self._compiled[definition] = compile_filter(definition)

@@ -1,6 +1,6 @@
 """What users keep here for their clients: account data with its stream, push rules, filters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -51,6 +51,16 @@ class AccountDataStore:
         if not any(event.type == PUSH_RULES and not event.room_id for event in events):
             events.append(AccountDataEvent("", PUSH_RULES, _render(NO_RULES, user_id)))
         return events
+
+    async def list_room_account_data(self, user_id: str, room_ids: Sequence[str]) -> list[AccountDataEvent]:
+        """All there is of these rooms."""
+        rows = await self._database.fetch(
+            "SELECT room_id, type, content FROM account_data "
+            "WHERE user_id = $1 AND room_id = ANY($2::text[]) AND room_id <> '' ORDER BY stream_id",
+            user_id,
+            room_ids,
+        )
+        return [_event(user_id, row) for row in rows]
 
     async def list_account_data_since(self, user_id: str, since: int, upto: int) -> list[AccountDataEvent]:
         """What has changed after stream id `since`, up to and with `upto`; oldest first."""

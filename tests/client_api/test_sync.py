@@ -678,3 +678,33 @@ async def test_old_tokens_work_after_a_restart(
         assert timeline_ids(joined(body, room_id)) == sent
         assert room_ids(body, "leave") == {left}
         assert room_ids(await sync(bob, body["next_batch"]), "join") == set()
+
+
+async def test_a_room_that_was_left_comes_back_with_its_account_data(town: Town) -> None:
+    anna, ben = await town.people("anna", "ben")
+    room_id = await anna.create_room(preset="public_chat")
+    await ben.join(room_id)
+    await ben.put(
+        "user", ben.user_id, "rooms", room_id, "account_data", "org.example.colour", body={"is": "red"}
+    )
+    answer = await ben.post("rooms", room_id, "leave")
+    assert answer.status == 200
+    since = (await ben.sync())["next_batch"]
+    await ben.join(room_id)
+    data = (await ben.sync(since))["rooms"]["join"][room_id]["account_data"]["events"]
+    assert data == [{"type": "org.example.colour", "content": {"is": "red"}}]
+
+
+async def test_an_uploaded_filter_is_the_filter_of_its_user(town: Town) -> None:
+    anna, ben = await town.people("anna", "ben")
+    rooms = {}
+    for person, limit in ((anna, 1), (ben, 2)):
+        rooms[person] = await person.create_room()
+        uploaded = await person.post(
+            "user", person.user_id, "filter", body={"room": {"timeline": {"limit": limit}}}
+        )
+        assert uploaded.body == {"filter_id": "0"}
+    for _ in range(2):
+        for person, limit in ((anna, 1), (ben, 2)):
+            answer = await person.get("sync", filter="0")
+            assert len(answer.body["rooms"]["join"][rooms[person]]["timeline"]["events"]) == limit

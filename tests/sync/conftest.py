@@ -15,7 +15,8 @@ from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import Viewer
 from hs.sync.news import Notifier
-from hs.sync.sync_v2 import SyncRequest, SyncV2
+from hs.sync.sync_request import SyncRequest
+from hs.sync.sync_v2 import SyncV2
 from hs.sync.user_rooms import UserRooms
 from tests.rooms.conftest import TurnableClock, engine, signer
 
