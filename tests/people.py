@@ -63,6 +63,7 @@ class Visitor:
             except ValueError:
                 body = text
             openapi.check(method, url_path, response.status, body)
+            openapi.check_headers(url_path, response.headers)
             return Answer(response.status, body, response.headers)
 
     async def ask(
