@@ -14,6 +14,7 @@ from hs.rooms.create import InviteGate, RoomCreator
 from hs.rooms.head import RoomHeads
 from hs.rooms.lane import Lanes
 from hs.rooms.membership import ProfileSource, RoomMemberships
+from hs.rooms.notifications import PushJudge
 from hs.rooms.resolve import StateResolver
 from hs.rooms.state import RoomStates
 from hs.rooms.writer import RoomWriter
@@ -22,6 +23,7 @@ from hs.storage.database import Database
 from hs.storage.event_cache import EventCache
 from hs.storage.events import EventStore, RecordLoader
 from hs.storage.memberships import MembershipStore
+from hs.storage.notifications import NotificationStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
 from hs.storage.state import StateStore
@@ -42,6 +44,7 @@ class Engine:
     stream: StreamIds
     writer: RoomWriter
     committer: Committer
+    judge: PushJudge
     creator: RoomCreator
     memberships: RoomMemberships
 
@@ -77,7 +80,8 @@ async def build_engine(
         events,
         Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids")),
     )
-    committer = Committer(database, stream, states, heads, events, auth_records, signer.server_name)
+    judge = PushJudge(NotificationStore(database), states, events, signer.server_name)
+    committer = Committer(database, stream, states, heads, events, auth_records, judge)
     writer = RoomWriter(Lanes(), heads, head_store, builder, committer)
     return Engine(
         rooms=RoomStore(database),
@@ -87,6 +91,7 @@ async def build_engine(
         stream=stream,
         writer=writer,
         committer=committer,
+        judge=judge,
         creator=RoomCreator(writer, profiles, gate, signer.server_name),
         memberships=RoomMemberships(writer, states, events, MembershipStore(database), profiles),
     )

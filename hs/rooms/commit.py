@@ -3,19 +3,36 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
-from hs.matrix.relations import find_relation
 from hs.matrix.tokens import RoomPosition
-from hs.rooms.drafts import Committed, MembershipChange, OnWrite, SentEvent, StateChange
+from hs.rooms.drafts import (
+    Committed,
+    Judgement,
+    Judgements,
+    MembershipChange,
+    OnWrite,
+    SentEvent,
+    StateChange,
+)
 from hs.rooms.head import RoomHeads
+from hs.rooms.notifications import PushJudge
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database
 from hs.storage.events import EventStore
-from hs.storage.room_writes import AuthRow, EventRow, MemberRow, RoomBatch, StateDelta, insert_batch
+from hs.storage.room_writes import (
+    AuthRow,
+    EventRow,
+    ExceptionRow,
+    MemberRow,
+    RoomBatch,
+    StateDelta,
+    insert_batch,
+)
 from hs.storage.streams import StreamIds, StreamRange
 
 logger = logging.getLogger(__name__)
@@ -24,6 +41,16 @@ OnCommit = Callable[[Committed], None]
 
 # One writer process: its number in vector clocks.
 INSTANCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What a stage does to the room, beside its events."""
+
+    deltas: Sequence[StateDelta]
+    members: Sequence[MemberRow]
+    gone_members: Sequence[str]
+    judgements: Judgements
 
 
 class Committer:
@@ -37,7 +64,7 @@ class Committer:
         heads: RoomHeads,
         events: EventStore,
         auth_records: AuthRecordStore,
-        server_name: str,
+        judge: PushJudge,
     ) -> None:
         self._database = database
         self._stream = stream
@@ -45,7 +72,7 @@ class Committer:
         self._heads = heads
         self._events = events
         self._auth_records = auth_records
-        self._server_name = server_name
+        self._judge = judge
         self._listeners: list[OnCommit] = []
 
     def on_commit(self, listener: OnCommit) -> None:
@@ -72,15 +99,19 @@ class Committer:
         with self._stream.reserve(len(stage.placed)) as ids:
             lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
             ids.on_failed(lambda: self._tell(lost))
-            deltas = await self._deltas(stage, ids.first)
-            members = await self._members(stage, deltas)
-            async with self._database.write() as writer:
-                await insert_batch(writer, self._batch(stage, ids.first, nodes, deltas, members, is_new))
-                for on_write in on_writes:
-                    await on_write(writer, room)
+            try:
+                changes = await self._changes(stage, ids.first)
+                async with self._database.write() as writer:
+                    await insert_batch(writer, self._batch(stage, ids.first, nodes, changes, is_new))
+                    for on_write in on_writes:
+                        await on_write(writer, room)
+            except BaseException:
+                # It has judged these events as if they were in the room.
+                self._judge.forget(room.room_nid)
+                raise
             self._states.stored(room.room_nid, roots, stage.new_keys)
             self._heads.set(stage.head)
-            committed = self._remember(stage, ids, deltas, members)
+            committed = self._remember(stage, ids, changes)
             ids.on_published(lambda: self._announce(committed, published))
         await published
         return {r.event_nid: SentEvent(r.event_id, r.event_nid, r.stream_ordering) for r in committed.records}
@@ -98,9 +129,7 @@ class Committer:
         if not published.done():
             published.set_result(None)
 
-    def _remember(
-        self, stage: Stage, ids: StreamRange, deltas: Sequence[StateDelta], members: Sequence[MemberRow]
-    ) -> Committed:
+    def _remember(self, stage: Stage, ids: StreamRange, changes: _Changes) -> Committed:
         """What was committed, with the caches brought up to it."""
         redacted = tuple(placed.redacts_nid for placed in stage.placed if placed.redacts_nid)
         records = tuple(
@@ -113,13 +142,23 @@ class Committer:
             RoomPosition(INSTANCE, ids.last),
             stage.head.root.id,
             records,
-            tuple(StateChange(d.type, d.state_key, d.replaced_nid, d.event_nid) for d in deltas),
+            tuple(StateChange(d.type, d.state_key, d.replaced_nid, d.event_nid) for d in changes.deltas),
             tuple(
                 MembershipChange(m.user_id, m.membership, m.event_nid, m.stream_ordering, m.sender)
-                for m in members
+                for m in changes.members
             ),
             redacted,
+            changes.judgements,
         )
+
+    async def _changes(self, stage: Stage, first: int) -> _Changes:
+        """What the stage changes beside adding events."""
+        deltas = await self._deltas(stage, first)
+        members = await self._members(stage, deltas)
+        last = {d.state_key: d.event_nid for d in deltas if d.type == "m.room.member"}
+        gone_members = [user_id for user_id, nid in last.items() if not nid]
+        judgements = await self._judge.judge(stage, first, members, gone_members)
+        return _Changes(deltas, members, gone_members, judgements)
 
     async def _deltas(self, stage: Stage, first: int) -> list[StateDelta]:
         """Every change of the room's current state, event by event."""
@@ -160,7 +199,7 @@ class Committer:
                     delta.stream_ordering,
                     _text(content.get("displayname")),
                     _text(content.get("avatar_url")),
-                    delta.state_key.partition(":")[2] == self._server_name,
+                    self._judge.is_local(delta.state_key),
                 )
             )
         return rows
@@ -170,17 +209,21 @@ class Committer:
         stage: Stage,
         first: int,
         nodes: Sequence[tuple[int, bytes]],
-        deltas: Sequence[StateDelta],
-        members: Sequence[MemberRow],
+        changes: _Changes,
         is_new: bool,
     ) -> RoomBatch:
         room = stage.head.room
         before = {e.event_nid for e in stage.committed.extremities}
         after = {e.event_nid for e in stage.head.extremities}
-        last_members = {d.state_key: d.event_nid for d in deltas if d.type == "m.room.member"}
+        judgements = changes.judgements.events
         return RoomBatch(
             room_nid=room.room_nid,
-            events=[_event_row(placed, first + i) for i, placed in enumerate(stage.placed)],
+            events=[
+                self._event_row(placed, stream_ordering, judgement)
+                for stream_ordering, (placed, judgement) in enumerate(
+                    zip(stage.placed, judgements, strict=True), first
+                )
+            ],
             new_extremities=sorted(after - before),
             old_extremities=sorted(before - after),
             auth_rows=[
@@ -190,47 +233,54 @@ class Committer:
             ],
             state_keys=[(ix, type, state_key) for (type, state_key), ix in stage.new_keys.items()],
             state_nodes=nodes,
-            deltas=deltas,
-            members=members,
-            gone_members=[user_id for user_id, nid in last_members.items() if not nid],
+            deltas=changes.deltas,
+            members=changes.members,
+            gone_members=changes.gone_members,
             redactions=[(p.event.redacts, p.event_nid) for p in stage.placed if p.event.redacts is not None],
             redacted=[(p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid],
             state_id=stage.head.root.id,
             new_room=(room.room_id, room.version.id) if is_new else None,
+            exceptions=[
+                ExceptionRow(user_id, stream_ordering, judgement.thread_nid, base, push)
+                for stream_ordering, judgement in enumerate(judgements, first)
+                for user_id, (base, push) in judgement.exceptions.items()
+            ],
+            quiet=list(changes.judgements.quiet.items()),
+        )
+
+    def _event_row(self, placed: PlacedEvent, stream_ordering: int, judgement: Judgement) -> EventRow:
+        event, transaction, relation = placed.event, placed.transaction, judgement.relation
+        return EventRow(
+            event_nid=placed.event_nid,
+            event_id=event.event_id,
+            type=event.type,
+            state_key=event.state_key,
+            sender=event.sender,
+            depth=event.depth,
+            stream_ordering=stream_ordering,
+            origin_server_ts=event.origin_server_ts,
+            state_id=placed.root.id,
+            key_ix=placed.key_ix,
+            replaces_nid=placed.replaces_nid,
+            redacts=event.redacts,
+            flags=placed.flags,
+            rule=placed.rule,
+            txn_device_id=transaction.device_id if transaction else None,
+            txn_key=transaction.key if transaction else None,
+            txn_id=transaction.txn_id if transaction else None,
+            prev_nids=placed.prev_nids,
+            pdu_json=event.pdu_json,
+            relates_to=relation.event_id if relation else None,
+            rel_type=relation.rel_type if relation else None,
+            thread_nid=judgement.thread_nid,
+            push=judgement.push,
+            is_read_by_sender=judgement.is_reading and self._judge.is_local(event.sender),
         )
 
 
 def _text(value: object) -> str | None:
     """A profile field as a text column can hold it: PostgreSQL knows no NUL."""
     return value.replace("\x00", "\ufffd") if isinstance(value, str) else None
-
-
-def _event_row(placed: PlacedEvent, stream_ordering: int) -> EventRow:
-    event, transaction = placed.event, placed.transaction
-    relation = find_relation(event.content)
-    return EventRow(
-        event_nid=placed.event_nid,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        sender=event.sender,
-        depth=event.depth,
-        stream_ordering=stream_ordering,
-        origin_server_ts=event.origin_server_ts,
-        state_id=placed.root.id,
-        key_ix=placed.key_ix,
-        replaces_nid=placed.replaces_nid,
-        redacts=event.redacts,
-        flags=placed.flags,
-        rule=placed.rule,
-        txn_device_id=transaction.device_id if transaction else None,
-        txn_key=transaction.key if transaction else None,
-        txn_id=transaction.txn_id if transaction else None,
-        prev_nids=placed.prev_nids,
-        pdu_json=event.pdu_json,
-        relates_to=relation.event_id if relation else None,
-        rel_type=relation.rel_type if relation else None,
-    )
 
 
 def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> bytes:

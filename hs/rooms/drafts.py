@@ -1,12 +1,13 @@
 """What goes into a room's lane and what comes out of it."""
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hs._fast.event_record import EventRecord
 from hs.matrix.errors import InvalidParam
+from hs.matrix.relations import Relation
 from hs.matrix.tokens import RoomPosition
 from hs.storage.database import Writer
 from hs.storage.rooms import RoomInfo
@@ -93,6 +94,35 @@ class MembershipChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """Where an event belongs, and whom it notifies: 0 nothing, 1 notify, 2 highlight."""
+
+    relation: Relation | None = None
+    # The root of the thread that it is in; 0 and "" are the main timeline.
+    thread_nid: int = 0
+    thread_id: str = ""
+    # For all of our users in the room who have no exception; those to whom the room is quiet get 0.
+    push: int = 0
+    # user_id: (what it would be but for the exception, what it is)
+    exceptions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    # Whether the sender has read what came before it.
+    is_reading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """What a commit's events are to our users."""
+
+    # One for each event.
+    events: tuple[Judgement, ...] = ()
+    # Users to whom the room is quiet from the first event on, or is not any more.
+    quiet: Mapping[str, bool] = field(default_factory=dict)
+
+
+NO_JUDGEMENTS = Judgements()
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """What one commit added to a room; announced after COMMIT, in stream order."""
 
@@ -104,6 +134,8 @@ class Committed:
     state_changes: tuple[StateChange, ...] = ()
     membership_changes: tuple[MembershipChange, ...] = ()
     redacted_nids: tuple[int, ...] = ()
+    # Of the records, in their order.
+    judgements: Judgements = NO_JUDGEMENTS
     # The commit failed, perhaps after the database had carried it out: nothing remembered of the room, or
     # of who is in it, may be relied on.
     is_uncertain: bool = False

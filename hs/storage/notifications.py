@@ -50,6 +50,14 @@ class StoredCounts:
     threads: tuple[tuple[int, str, int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class UserRules:
+    """What a user's rules are, and whether push_quiet has the room for them."""
+
+    rules: PushRules
+    is_quiet: bool
+
+
 class NotificationStore:
     """Reads whom events notify."""
 
@@ -71,35 +79,32 @@ class NotificationStore:
             MemberRules(
                 row["user_id"],
                 row["display_name"],
-                NO_RULES if row["content"] is None else decode_rules(row["content"]),
+                _rules(row["content"]),
                 row["is_quiet"],
             )
             for row in rows
         ]
 
-    async def list_rules(self, user_ids: Sequence[str]) -> dict[str, PushRules]:
-        """The rules of those users who have changed any."""
+    async def list_rules(self, room_nid: int, user_ids: Sequence[str]) -> dict[str, UserRules]:
+        """The rules of all these users, and whether the room is quiet to them."""
         rows = await self._database.fetch(
-            "SELECT user_id, content FROM account_data "
-            "WHERE user_id = ANY($1::text[]) AND room_id = '' AND type = $2",
+            "SELECT u.user_id, a.content, q.user_id IS NOT NULL AS is_quiet FROM unnest($2::text[]) AS u (user_id) "
+            "LEFT JOIN account_data a ON a.user_id = u.user_id AND a.room_id = '' AND a.type = $3 "
+            "LEFT JOIN push_quiet q ON q.user_id = u.user_id AND q.room_nid = $1 AND q.until IS NULL",
+            room_nid,
             user_ids,
             PUSH_RULES,
         )
-        return {row["user_id"]: decode_rules(row["content"]) for row in rows}
+        return {row["user_id"]: UserRules(_rules(row["content"]), row["is_quiet"]) for row in rows}
 
-    async def list_quiet(self, room_nid: int, user_ids: Sequence[str]) -> set[str]:
-        """Those of the users to whom the room is quiet now."""
-        rows = await self._database.fetch(
-            "SELECT user_id FROM push_quiet WHERE user_id = ANY($2::text[]) AND room_nid = $1 AND until IS NULL",
-            room_nid,
-            user_ids,
-        )
-        return {row["user_id"] for row in rows}
-
-    async def count_joined(self, room_nid: int) -> int:
-        """How many users are in the room, ours and others."""
+    async def count_joined(self, room_nid: int, at_most: int) -> int:
+        """How many users are in the room, ours and others; `at_most` where there are more."""
         found: int = await self._database.fetchval(
-            "SELECT count(*) FROM memberships WHERE room_nid = $1 AND membership = 'join'", room_nid
+            "SELECT count(*) FROM ("
+            " SELECT FROM memberships WHERE room_nid = $1 AND membership = 'join' LIMIT $2"
+            ") m",
+            room_nid,
+            at_most,
         )
         return found
 
@@ -140,6 +145,10 @@ class NotificationStore:
             for n, request in enumerate(requests, 1)
             if n in heads
         }
+
+
+def _rules(content: bytes | None) -> PushRules:
+    return NO_RULES if content is None else decode_rules(content)
 
 
 # Per request: the position to count from, the newest events that notify, corrections for this user, and

@@ -5,6 +5,7 @@ Every statement takes whole batches as arrays. `RoomBatch` says what is new; not
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hs.storage.database import Writer
 from hs.storage.pdu_codec import encode_pdu
@@ -37,6 +38,8 @@ class EventRow:
     rel_type: str | None = None
     thread_nid: int = 0
     push: int = 0
+    # Of one of our users, who has read what came before it.
+    is_read_by_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ class MemberRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionRow:
+    """A user to whom an event is something else than what `base` says."""
+
+    user_id: str
+    stream_ordering: int
+    thread_nid: int
+    base: int
+    push: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoomBatch:
     """All that one commit adds to a room."""
 
@@ -93,6 +107,9 @@ class RoomBatch:
     redacted: Sequence[tuple[int, int]] = ()
     state_id: int = 0
     new_room: tuple[str, str] | None = None
+    exceptions: Sequence[ExceptionRow] = ()
+    # Users, and whether the room is quiet to them from the batch's first event on.
+    quiet: Sequence[tuple[str, bool]] = ()
 
 
 async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
@@ -123,15 +140,16 @@ def _bigint_array(nids: Sequence[int]) -> str:
     return "{" + ",".join(map(str, nids)) + "}"
 
 
-_INSERT_EVENTS = """
+_NEW_EVENTS = """
     WITH new AS (
         SELECT * FROM unnest(
             $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
             $10::bigint[], $11::int[], $12::bigint[], $13::text[], $14::int[], $15::text[], $16::text[], $17::text[],
-            $18::text[], $19::text[], $20::bytea[], $23::text[], $24::text[], $25::bigint[], $26::smallint[]
+            $18::text[], $19::text[], $20::bytea[], $23::text[], $24::text[], $25::bigint[], $26::smallint[],
+            $27::bool[]
         ) AS n (event_nid, event_id, type, state_key, sender, depth, stream_ordering, origin_server_ts, state_id,
                 key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_key, txn_id, prev_nids, pdu,
-                relates_to, rel_type, thread_nid, push)
+                relates_to, rel_type, thread_nid, push, is_read_by_sender)
     ), event AS (
         INSERT INTO events (room_nid, event_nid, event_id, type, state_key, sender, depth, stream_ordering,
             origin_server_ts, state_id, key_ix, replaces_nid, redacts, flags, rule, txn_device_id, txn_id, prev_nids,
@@ -153,15 +171,40 @@ _INSERT_EVENTS = """
         DELETE FROM backward_extremities WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
     ), covered AS (
         DELETE FROM forward_extremities WHERE room_nid = $1 AND event_nid = ANY($22::bigint[])
+    ), sent AS (
+        INSERT INTO sent_positions (user_id, room_nid, thread_nid, stream_ordering)
+        SELECT sender, $1, thread_nid, max(stream_ordering) FROM new WHERE is_read_by_sender GROUP BY sender, thread_nid
+        ON CONFLICT (user_id, room_nid, thread_nid) DO UPDATE SET stream_ordering = excluded.stream_ordering
     )
+"""
+
+_NEW_EXTREMITIES = """
     INSERT INTO forward_extremities (room_nid, event_nid) SELECT $1, unnest($21::bigint[])
 """
 
+# A room that becomes quiet again has been so all the time: rather too few events are counted than too many.
+_EXCEPTIONS = """
+    , exception AS (
+        INSERT INTO push_exceptions (user_id, room_nid, stream_ordering, thread_nid, base, push)
+        SELECT user_id, $1, stream_ordering, thread_nid, base, push
+        FROM unnest($28::text[], $29::bigint[], $30::bigint[], $31::smallint[], $32::smallint[])
+        AS n (user_id, stream_ordering, thread_nid, base, push)
+    ), loud AS (
+        UPDATE push_quiet SET until = $35
+        WHERE user_id = ANY($34::text[]) AND room_nid = $1 AND until IS NULL
+    ), quiet AS (
+        INSERT INTO push_quiet (user_id, room_nid, since) SELECT unnest($33::text[]), $1, $35
+        ON CONFLICT (user_id, room_nid) DO UPDATE SET until = NULL
+    )
+"""
+
+_INSERT_EVENTS = _NEW_EVENTS + _NEW_EXTREMITIES
+_INSERT_EVENTS_WITH_EXCEPTIONS = _NEW_EVENTS + _EXCEPTIONS + _NEW_EXTREMITIES
+
 
 async def _insert_events(writer: Writer, batch: RoomBatch) -> None:
-    events = batch.events
-    await writer.execute(
-        _INSERT_EVENTS,
+    events, exceptions = batch.events, batch.exceptions
+    args: list[Any] = [
         batch.room_nid,
         [e.event_nid for e in events],
         [e.event_id for e in events],
@@ -188,6 +231,22 @@ async def _insert_events(writer: Writer, batch: RoomBatch) -> None:
         [e.rel_type for e in events],
         [e.thread_nid for e in events],
         [e.push for e in events],
+        [e.is_read_by_sender for e in events],
+    ]
+    if not exceptions and not batch.quiet:
+        await writer.execute(_INSERT_EVENTS, *args)
+        return
+    await writer.execute(
+        _INSERT_EVENTS_WITH_EXCEPTIONS,
+        *args,
+        [x.user_id for x in exceptions],
+        [x.stream_ordering for x in exceptions],
+        [x.thread_nid for x in exceptions],
+        [x.base for x in exceptions],
+        [x.push for x in exceptions],
+        [user_id for user_id, is_quiet in batch.quiet if is_quiet],
+        [user_id for user_id, is_quiet in batch.quiet if not is_quiet],
+        events[0].stream_ordering - 1,
     )
 
 
@@ -300,7 +359,8 @@ async def _set_current_state(writer: Writer, batch: RoomBatch) -> None:
         )
 
 
-# Redacted member events lose the name and the picture, so the member list must, too.
+# Redacted member events lose the name and the picture, so the member list must, too. What is redacted notifies
+# nobody any more.
 _INSERT_REDACTIONS = """
     WITH redaction AS (
         INSERT INTO redactions (room_nid, redacts, event_nid)
@@ -313,8 +373,11 @@ _INSERT_REDACTIONS = """
         FROM redacted n JOIN events e ON e.room_nid = $1 AND e.event_nid = n.event_nid
         WHERE e.type = 'm.room.member'
         AND m.room_nid = $1 AND m.user_id = e.state_key AND m.event_nid = e.event_nid
+    ), exception AS (
+        DELETE FROM push_exceptions x USING redacted n JOIN events e ON e.room_nid = $1 AND e.event_nid = n.event_nid
+        WHERE x.room_nid = $1 AND x.stream_ordering = e.stream_ordering
     )
-    UPDATE events e SET redacted_by_nid = n.by_nid FROM redacted n
+    UPDATE events e SET redacted_by_nid = n.by_nid, push = 0 FROM redacted n
     WHERE e.room_nid = $1 AND e.event_nid = n.event_nid AND e.redacted_by_nid = 0
 """
 
