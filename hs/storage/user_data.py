@@ -15,6 +15,9 @@ PUSH_RULES = "m.push_rules"
 # Called with the user and the stream id, once everything up to it is committed.
 OnAccountData = Callable[[str, int], None]
 
+# Called with the user and the changed push rules; None where it is not known whether they have changed.
+OnPushRules = Callable[[str, PushRules | None], None]
+
 
 @dataclass(frozen=True, slots=True)
 class AccountDataEvent:
@@ -41,6 +44,11 @@ class AccountDataStore:
         self._database = database
         self._stream = stream
         self._on_account_data = on_account_data
+        self._on_push_rules: OnPushRules = lambda user_id, rules: None
+
+    def on_push_rules(self, listener: OnPushRules) -> None:
+        """Tell `listener` of changed push rules once they are committed, before the change is answered."""
+        self._on_push_rules = listener
 
     async def list_account_data(self, user_id: str) -> list[AccountDataEvent]:
         """All there is; m.push_rules always among it."""
@@ -107,6 +115,7 @@ class AccountDataStore:
         with self._stream.reserve(1) as ids:
             self._announce(ids.on_published, user_id, ids.last)
             self._announce(ids.on_failed, user_id, ids.last)
+            ids.on_failed(lambda: self._on_push_rules(user_id, None))
             async with self._database.write() as writer:
                 # There may be no row to lock yet.
                 await writer.execute(
@@ -119,6 +128,7 @@ class AccountDataStore:
                 )
                 changed = change(NO_RULES if stored is None else decode_rules(stored))
                 await _upsert(writer, user_id, "", PUSH_RULES, encode_rules(changed), ids.last)
+                writer.after_commit(lambda: self._on_push_rules(user_id, changed))
         return changed
 
     def _announce(self, register: Callable[[Callable[[], None]], None], user_id: str, stream_id: int) -> None:
