@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from hs.engine import Engine
 from hs.matrix.tokens import StreamToken
 from hs.rooms.clock import Clock
+from hs.storage.aliases import DirectoryStore
 from hs.storage.database import Database
+from hs.storage.event_stream import EventStreamStore
 from hs.storage.members import MemberStore
 from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
@@ -13,11 +15,14 @@ from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
 from hs.sync.account_data import AccountDataEvents
 from hs.sync.client_events import ClientEvents
+from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
+from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections
+from hs.sync.room_timeline import RoomTimelines
 from hs.sync.sync_rooms import SyncRooms
 from hs.sync.sync_v2 import SyncV2
 from hs.sync.user_rooms import UserRooms
@@ -39,6 +44,8 @@ class Readers:
     pagination: Pagination
     room_reader: RoomReader
     sync: SyncV2
+    old_sync: OldSync
+    event_stream: EventStream
 
 
 def build_readers(
@@ -71,8 +78,12 @@ def build_readers(
         InviteSections(engine.rooms, engine.states, engine.events),
         account_events,
     )
+    room_reader = RoomReader(access, engine.states, engine.events, members, timeline, client_events)
+    snapshots = RoomSnapshots(RoomTimelines(reads, visibility), room_reader, engine.events, client_events)
+    room_waiters = RoomWaiters()
+    pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
     # In this order: who is woken must find the news, and must be known to be in the room.
-    for listener in (user_rooms.on_commit, news.on_commit, notifier.on_commit):
+    for listener in (user_rooms.on_commit, news.on_commit, notifier.on_commit, room_waiters.on_commit):
         engine.committer.on_commit(listener)
     return Readers(
         members=members,
@@ -85,6 +96,16 @@ def build_readers(
         pagination=Pagination(
             timeline, engine.events, engine.states, visibility, client_events, engine.room_token
         ),
-        room_reader=RoomReader(access, engine.states, engine.events, members, timeline, client_events),
+        room_reader=room_reader,
         sync=sync,
+        old_sync=OldSync(
+            current_token,
+            user_rooms,
+            engine.rooms,
+            members,
+            DirectoryStore(database),
+            account_data,
+            snapshots,
+        ),
+        event_stream=EventStream(current_token, user_rooms, notifier, room_waiters, news, access, pages),
     )

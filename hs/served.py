@@ -18,6 +18,7 @@ from hs.client_api.login import LoginApi
 from hs.client_api.member_events import MemberEvents
 from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
+from hs.client_api.old_sync import OldSyncApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.registration import RegistrationApi
@@ -37,6 +38,7 @@ from hs.rooms.clock import Clock
 from hs.rooms.create import InviteGate
 from hs.storage.aliases import DirectoryStore
 from hs.storage.database import Database
+from hs.storage.event_stream import EventStreamStore
 from hs.storage.memberships import MembershipStore
 
 
@@ -109,4 +111,12 @@ def _room_apis(
             engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
         ),
         SyncApi(readers.sync, people.filters),
+        OldSyncApi(
+            engine.rooms,
+            readers.access,
+            readers.old_sync,
+            readers.event_stream,
+            EventStreamStore(database),
+            readers.pagination,
+        ),
     ]

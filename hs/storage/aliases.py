@@ -55,6 +55,13 @@ class DirectoryStore:
         found = await self._database.fetchval("SELECT 1 FROM published_rooms WHERE room_nid = $1", room_nid)
         return found is not None
 
+    async def list_published(self, room_nids: Sequence[int]) -> set[int]:
+        """Those of the rooms that are in this server's list of public rooms."""
+        rows = await self._database.fetch(
+            "SELECT room_nid FROM published_rooms WHERE room_nid = ANY($1::bigint[])", room_nids
+        )
+        return {row["room_nid"] for row in rows}
+
     async def set_published(self, room_nid: int, now_ms: int) -> None:
         """Put the room into the list of public rooms."""
         async with self._database.write() as writer:
