@@ -51,14 +51,14 @@ class InvalidAnswer(AssertionError):
 
 
 @cache
-def _read(file: Path) -> Any:
+def read(file: Path) -> Any:
     return yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def _expand(node: Any, file: Path, within: tuple[tuple[Path, str], ...] = (), is_names: bool = False) -> Any:
+def expand(node: Any, file: Path, within: tuple[tuple[Path, str], ...] = (), is_names: bool = False) -> Any:
     """The node with all that it refers to in place, as JSON Schema; what contains itself is open from there on."""
     if isinstance(node, list):
-        return [_expand(item, file, within) for item in node]
+        return [expand(item, file, within) for item in node]
     if not isinstance(node, dict):
         return node
     reference = node.get("$ref")
@@ -67,22 +67,22 @@ def _expand(node: Any, file: Path, within: tuple[tuple[Path, str], ...] = (), is
         target = (file.parent / name).resolve() if name else file
         if (target, pointer) in within:
             return {}
-        found = _read(target)
+        found = read(target)
         for key in filter(None, pointer.split("/")):
             found = found[key.replace("~1", "/").replace("~0", "~")]
-        return _expand(found, target, (*within, (target, pointer)))
+        return expand(found, target, (*within, (target, pointer)))
     expanded = {}
     for key, value in node.items():
         if is_names or key not in _NO_SCHEMA:
             # Where an answer has one of two shapes, the one may be a case of the other.
             name = "anyOf" if key == "oneOf" and not is_names else key
-            expanded[name] = _expand(value, file, within, not is_names and key in _NAMES)
+            expanded[name] = expand(value, file, within, not is_names and key in _NAMES)
     return expanded
 
 
 def compile_schema(node: Any, file: Path) -> Any:
     """A validator of a node in one of the specification's files."""
-    return jsonschema_rs.Draft202012Validator(_expand(node, file))
+    return jsonschema_rs.Draft202012Validator(expand(node, file))
 
 
 @dataclass(eq=False)
@@ -101,7 +101,7 @@ class Operation:
     def validator(self, status: int) -> Any:
         """What judges answers with this status; None where the specification does not describe them."""
         if status not in self._validators:
-            answer = _expand(self.node["responses"].get(str(status)), self.file) or {}
+            answer = expand(self.node["responses"].get(str(status)), self.file) or {}
             schema = answer.get("content", {}).get("application/json", {}).get("schema")
             self._validators[status] = None if schema is None else jsonschema_rs.Draft202012Validator(schema)
         return self._validators[status]
@@ -117,7 +117,7 @@ def operations() -> dict[tuple[str, str], Operation]:
     """All operations, by method and path; none where the specification is not there."""
     found = {}
     for file in sorted(_API.glob("*.yaml")):
-        document = _read(file)
+        document = read(file)
         base = document["servers"][0]["variables"]["basePath"]["default"]
         for path, methods in document["paths"].items():
             for method in methods.keys() & {"get", "put", "post", "delete"}:
@@ -213,7 +213,7 @@ def _check_error(request: str, status: int, body: Any) -> None:
 def _event_validator(name: str) -> Any:
     """What judges whole events with the schema of this name; None where there is none."""
     file = _EVENTS / f"{name}.yaml"
-    return compile_schema(_read(file), file) if file.exists() else None
+    return compile_schema(read(file), file) if file.exists() else None
 
 
 @cache
@@ -222,7 +222,7 @@ def _content_validator(name: str) -> Any:
     file = _EVENTS / f"{name}.yaml"
     if not file.exists():
         return None
-    content = _read(file).get("properties", {}).get("content", {})
+    content = read(file).get("properties", {}).get("content", {})
     return compile_schema(content, file)
 
 

@@ -1,0 +1,143 @@
+"""The specification's description of what this server serves, for a program that makes requests of it.
+
+Where a parameter or a member of a body names something that must exist, one of its values is a placeholder, which
+stands for a thing that exists on the server under test: `fill` puts it in just before a request is sent.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from tests.fuzz.hostile import list_endpoints
+from tests.openapi import Operation, expand, operations, read, without_names
+
+# No character of it is escaped, neither in a path nor in JSON.
+_PLACEHOLDER = re.compile("hs-known-([a-z]+)-0")
+
+# Values by the name of a parameter or member; what is in angle brackets is a placeholder.
+_OF_PARAMETERS: dict[str, list[Any]] = {
+    "roomId": ["<room>"],
+    "room_id": ["<room>"],
+    "roomIdOrAlias": ["<room>", "<alias>"],
+    "roomAlias": ["<alias>"],
+    "userId": ["<self>", "<other>"],
+    "eventId": ["<event>", "<state>"],
+    "deviceId": ["<device>"],
+    "filterId": ["<filter>"],
+    "filter": ["<filter>", '{"room":{"timeline":{"limit":1}}}', "{}"],
+    "from": ["<token>"],
+    "to": ["<token>"],
+    "since": ["<since>"],
+    "server": ["<server>"],
+    "eventType": ["m.room.message", "m.room.topic", "m.room.member", "m.reaction"],
+    "stateKey": ["", "<self>"],
+    "type": ["org.example.data", "m.direct"],
+    "ruleId": [".m.rule.master", "org.example.rule"],
+    "tag": ["m.favourite", "u.work"],
+    "keyName": ["displayname", "avatar_url", "m.tz", "org.example.key"],
+    "relType": ["m.annotation", "m.thread", "m.reference", "m.replace"],
+    "receiptType": ["m.read", "m.read.private", "m.fully_read"],
+}
+
+_OF_MEMBERS: dict[str, list[Any]] = {
+    "room_id": ["<room>"],
+    "user_id": ["<other>", "<self>"],
+    "event_id": ["<event>", "<state>"],
+    "m.fully_read": ["<event>"],
+    "m.read": ["<event>"],
+    "m.read.private": ["<event>"],
+    "devices": [["<device>"]],
+    "thread_id": ["main", "<event>"],
+    "auth": [
+        {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": "<self>"},
+            "password": "<password>",
+        },
+        {"type": "m.login.dummy"},
+    ],
+    "identifier": [{"type": "m.id.user", "user": "<self>"}],
+    "password": ["<password>"],
+    "refresh_token": ["<refresh>"],
+    "new_version": ["11", "12"],
+    "room_version": ["1", "6", "11", "12"],
+    "invite": [["<other>"]],
+}
+
+
+def _with_placeholders(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub("<([a-z]+)>", r"hs-known-\1-0", value)
+    if isinstance(value, list):
+        return [_with_placeholders(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_placeholders(item) for key, item in value.items()}
+    return value
+
+
+def _or_known(schema: Any, values: list[Any] | None) -> Any:
+    if values is None or "enum" in schema:
+        return schema
+    return {"anyOf": [{"enum": _with_placeholders(values)}, schema]}
+
+
+def _body_with_known(schema: Any) -> Any:
+    """The schema of a body, whose members may have values that exist."""
+    if isinstance(schema, list):
+        return [_body_with_known(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: _body_with_known(value) for key, value in schema.items()}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        changed["properties"] = {
+            name: _or_known(_body_with_known(node), _OF_MEMBERS.get(name))
+            for name, node in properties.items()
+        }
+    return changed
+
+
+def _describe(operation: Operation, shared: list[Any]) -> dict[str, Any]:
+    parameters = []
+    for parameter in expand([*shared, *operation.node.get("parameters", ())], operation.file):
+        schema = _or_known(parameter.get("schema", {}), _OF_PARAMETERS.get(parameter["name"]))
+        if parameter["name"] == "timeout":
+            # Waiting as long as one is asked to is right, so nobody asks for it here.
+            schema = {"type": "integer", "minimum": -10, "maximum": 10}
+        parameters.append({**parameter, "schema": schema})
+    described = {"parameters": parameters, "responses": {"200": {"description": ""}}}
+    body = expand(operation.node.get("requestBody"), operation.file)
+    if body is not None:
+        described["requestBody"] = _body_with_known(body)
+    return described
+
+
+def served_document() -> dict[str, Any]:
+    """OpenAPI of all that is served and that the specification has."""
+    served = {(e.method, without_names(path)) for e in list_endpoints() for path in e.paths}
+    paths: dict[str, Any] = {}
+    for key in sorted(operations().keys() & served):
+        operation = operations()[key]
+        document = read(operation.file)
+        base = document["servers"][0]["variables"]["basePath"]["default"]
+        for path, methods in document["paths"].items():
+            if without_names(base + path.strip()) == operation.path and key[0].lower() in methods:
+                described = _describe(operation, methods.get("parameters", []))
+                paths.setdefault(base + path.strip(), {})[key[0].lower()] = described
+    return {"openapi": "3.1.0", "info": {"title": "served", "version": "1"}, "paths": paths}
+
+
+def fill_path(path: str, known: Mapping[str, str]) -> str:
+    """The path or URL with what exists in place of placeholders."""
+    return _PLACEHOLDER.sub(lambda match: quote(known[match[1]], safe=""), path)
+
+
+def fill_body(body: bytes, known: Mapping[str, str]) -> bytes:
+    """The JSON with what exists in place of placeholders."""
+    if b"hs-known-" not in body:
+        return body
+    text = body.decode(errors="surrogateescape")
+    text = _PLACEHOLDER.sub(lambda match: json.dumps(known[match[1]])[1:-1], text)
+    return text.encode(errors="surrogateescape")

@@ -1,0 +1,271 @@
+"""Requests that Schemathesis makes of the specification: each served operation stands them.
+
+For each operation there are all cases of its schema's parts (right and wrong ones, one at a time) and some random
+ones. HS_FUZZ_EXAMPLES sets the number of random ones, HS_FUZZ_RANDOM=1 makes other ones each time.
+"""
+
+import inspect
+import itertools
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import GenerationMode
+from schemathesis.config import SchemathesisConfig
+from schemathesis.generation.meta import CoverageScenario, TestPhase
+
+from hs.matrix import errors
+from tests import openapi
+from tests.fuzz.served_document import fill_body, fill_path, served_document
+from tests.server_process import ServerProcess
+
+if not openapi.SPEC.exists():
+    pytest.skip(f"the specification is not at {openapi.SPEC}", allow_module_level=True)
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+
+EXAMPLES = int(os.environ.get("HS_FUZZ_EXAMPLES", "25"))
+IS_RANDOM = os.environ.get("HS_FUZZ_RANDOM", "") not in ("", "0")
+
+# A hang is longer than any answer takes on a busy machine.
+TIMEOUT_S = 60
+
+CLIENT = "/_matrix/client/v3"
+
+ERRCODES = {
+    kind.errcode for _, kind in inspect.getmembers(errors, inspect.isclass) if hasattr(kind, "errcode")
+}
+
+# After these, who has called them needs a new token or a new room to get deep again.
+SPENDING = {
+    f"POST {CLIENT}/logout",
+    f"POST {CLIENT}/logout/all",
+    f"POST {CLIENT}/account/password",
+    f"POST {CLIENT}/account/deactivate",
+    f"POST {CLIENT}/delete_devices",
+    f"DELETE {CLIENT}/devices/{{}}",
+    f"POST {CLIENT}/refresh",
+    f"POST {CLIENT}/rooms/{{}}/leave",
+    f"POST {CLIENT}/rooms/{{}}/forget",
+    f"POST {CLIENT}/rooms/{{}}/upgrade",
+    f"DELETE {CLIENT}/directory/room/{{}}",
+}
+
+# What may be said of a body with a wrong or missing member, beside that it is bad JSON.
+BAD_MEMBERS = {
+    (400, errcode)
+    for errcode in ("M_BAD_JSON", "M_INVALID_PARAM", "M_MISSING_PARAM", "M_INVALID_USERNAME", "M_UNKNOWN")
+}
+
+# Members of bodies that this server does not look into: inviting by e-mail address needs an identity server.
+IGNORED = {"third_party_signed", "invite_3pid"}
+
+# Two operations share the path, and only one of them asks for a room.
+OPTIONAL_IN_PROSE = {f"{CLIENT}/events"}
+
+_numbers = itertools.count(1)
+
+
+def call(base_url: str, method: str, path: str, token: str | None = None, **body: Any) -> Any:
+    """The body of an answer that must be a success."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = requests.request(method, base_url + path, json=body, headers=headers, timeout=TIMEOUT_S)
+    assert answer.status_code == 200, (method, path, answer.text)
+    return answer.json()
+
+
+class World:
+    """Things that exist on the server, by the names of placeholders; all of them new after `renew`."""
+
+    def __init__(self, base_url: str, name: str) -> None:
+        self._base_url = base_url
+        self._name = name
+        self.token = ""
+        self.known: dict[str, str] = {}
+
+    def renew(self) -> None:
+        """Make new people, a room with both in it, and something in the room."""
+        name = f"{self._name}-{next(_numbers)}"
+        password = f"the secret of {name}"
+        register = {"auth": {"type": "m.login.dummy"}, "password": password}
+        this = call(
+            self._base_url, "POST", f"{CLIENT}/register", username=name, refresh_token=True, **register
+        )
+        other = call(self._base_url, "POST", f"{CLIENT}/register", username=f"{name}-other", **register)
+        self.token = this["access_token"]
+        user = quote(this["user_id"])
+        room_id = self._call(
+            "POST", f"{CLIENT}/createRoom", preset="public_chat", room_alias_name=name, topic="before"
+        )["room_id"]
+        room = f"{CLIENT}/rooms/{quote(room_id)}"
+        call(self._base_url, "POST", f"{room}/join", other["access_token"])
+        message = {"msgtype": "m.text", "body": "hello"}
+        event_id = self._call("PUT", f"{room}/send/m.room.message/1", **message)["event_id"]
+        thread = {"m.relates_to": {"rel_type": "m.thread", "event_id": event_id}}
+        call(
+            self._base_url, "PUT", f"{room}/send/m.room.message/2", other["access_token"], **message, **thread
+        )
+        self.known = {
+            "self": this["user_id"],
+            "other": other["user_id"],
+            "device": this["device_id"],
+            "password": password,
+            "refresh": this.get("refresh_token", "none"),
+            "room": room_id,
+            "alias": f"#{name}:{this['user_id'].partition(':')[2]}",
+            "event": event_id,
+            "state": self._call("PUT", f"{room}/state/m.room.topic/", topic="now")["event_id"],
+            "filter": self._call("POST", f"{CLIENT}/user/{user}/filter")["filter_id"],
+            "since": self._call("GET", f"{CLIENT}/sync")["next_batch"],
+            "server": this["user_id"].partition(":")[2],
+            "token": self._call("GET", f"{room}/messages?dir=b&limit=1")["start"],
+        }
+
+    def _call(self, method: str, path: str, **body: Any) -> Any:
+        return call(self._base_url, method, path, self.token, **body)
+
+
+@dataclass
+class Sender:
+    """Sends the cases of one operation, and judges the answers."""
+
+    server: ServerProcess
+    session: requests.Session
+    world: World
+
+    def send(self, case: Any) -> None:
+        """One request; AssertionError where its answer is not one that the specification allows."""
+        method, path, body = self._request_of(case)
+        headers = {"Authorization": f"Bearer {self.world.token}", "Content-Type": "application/json"}
+        request = requests.Request(method, self.server.base_url, headers=headers, data=body).prepare()
+        # As it is: `requests` would unquote some of it.
+        request.url = self.server.base_url + path
+        answer = self.session.send(request, timeout=TIMEOUT_S, allow_redirects=False)
+        self._judge(case, method, path, body, answer)
+        name = str(openapi.find_operation(method, path))
+        is_gone = answer.status_code == 401 and "UNKNOWN_TOKEN" in answer.text
+        if is_gone or (name in SPENDING and answer.status_code == 200):
+            self.world.renew()
+
+    def _request_of(self, case: Any) -> tuple[str, str, bytes | None]:
+        kwargs = case.as_transport_kwargs(base_url=self.server.base_url)
+        body = kwargs.get("data")
+        if "json" in kwargs:
+            body = json.dumps(kwargs["json"]).encode()
+        elif isinstance(body, str):
+            body = body.encode(errors="replace")
+        elif not isinstance(body, bytes | None):
+            body = json.dumps(body, default=str).encode()
+        url = requests.Request("GET", kwargs["url"], params=kwargs.get("params")).prepare().url or ""
+        parts = urlsplit(fill_path(url, self.world.known))
+        path = parts.path + ("?" + parts.query if parts.query else "")
+        # Waiting as long as one is asked to is right, so nobody asks for it here.
+        path = re.sub(r"(?<=[?&]timeout=)\d{2,}", "5", path)
+        return kwargs["method"], path, None if body is None else fill_body(body, self.world.known)
+
+    def _judge(
+        self, case: Any, method: str, path: str, body: bytes | None, answer: requests.Response
+    ) -> None:
+        shown = f"{method} {path} {body!r}: {answer.status_code} {answer.text[:500]}"
+        status = answer.status_code
+        assert status < 500, shown
+        if method == "OPTIONS":
+            return
+        openapi.check_headers(path, answer.headers)
+        content = answer.json()
+        openapi.check(method, path, status, content)
+        errcode = content.get("errcode") if status >= 400 else None
+        expected = self._expect(case, method, path, body)
+        assert expected is None or (status, errcode) in expected, shown
+        if status < 400:
+            return
+        assert errcode in ERRCODES or (status == 401 and "flows" in content), shown
+
+    def _expect(
+        self, case: Any, method: str, path: str, body: bytes | None
+    ) -> Collection[tuple[int, str]] | None:
+        """The errors of which one must come; None where anything may."""
+        if openapi.find_operation(method, path) is None and method not in ("PATCH", "TRACE"):
+            # A case of some operation that goes somewhere else.
+            return None
+        if method != case.operation.method.upper():
+            return {(405, "M_UNRECOGNIZED")} if method in ("PATCH", "TRACE") else None
+        parts = case.meta.components
+        wrong = [location.value for location, part in parts.items() if part.mode is GenerationMode.NEGATIVE]
+        if wrong == ["body"] and body is not None:
+            return _expect_for_body(case, body)
+        if wrong == ["query"] and _is_missing_parameter(case):
+            return {(400, "M_MISSING_PARAM")}
+        return None
+
+
+def _expect_for_body(case: Any, body: bytes) -> Collection[tuple[int, str]] | None:
+    try:
+        content = json.loads(body, parse_constant=_refuse)
+    except ValueError:
+        return {(400, "M_NOT_JSON"), (400, "M_BAD_JSON")}
+    if not isinstance(content, dict):
+        return {(400, "M_BAD_JSON")}
+    description = getattr(case.meta.phase.data, "description", None) or ""
+    is_ignored = any(f"{name} " in description or f"{name}:" in description for name in IGNORED)
+    if case.meta.phase.name is not TestPhase.COVERAGE or is_ignored or b"null" in body:
+        # A random case may be wrong in something that is not looked at; null is as good as nothing.
+        return None
+    return BAD_MEMBERS
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_missing_parameter(case: Any) -> bool:
+    scenario = getattr(case.meta.phase.data, "scenario", None)
+    return scenario is CoverageScenario.MISSING_PARAMETER and case.operation.path not in OPTIONAL_IN_PROSE
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    """Connections that are kept."""
+    with requests.Session() as session:
+        yield session
+
+
+@pytest.fixture
+def sender(
+    request: pytest.FixtureRequest, server: ServerProcess, session: requests.Session
+) -> Iterator[Sender]:
+    """Sends what one test makes; at the end the server is still there and has nothing to complain about."""
+    log_before = len(server.read_log())
+    name = re.sub("[^a-z]+", "-", request.node.name.lower()).strip("-")
+    world = World(server.base_url, name[-60:])
+    world.renew()
+    yield Sender(server, session, world)
+    assert session.get(f"{server.base_url}/_matrix/client/versions", timeout=TIMEOUT_S).status_code == 200
+    log = server.read_log()[log_before:]
+    assert "Traceback" not in log, log[-5000:]
+
+
+config = SchemathesisConfig.from_dict(
+    {"generation": {"mode": "all", "max-examples": EXAMPLES, "deterministic": not IS_RANDOM}}
+)
+schema = schemathesis.openapi.from_dict(served_document(), config=config)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=not IS_RANDOM,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_operation_stands_what_its_schema_says_and_what_it_forbids(case: Any, sender: Sender) -> None:
+    sender.send(case)
