@@ -58,6 +58,16 @@ class UserRules:
     is_quiet: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ReadMark:
+    """A user has read all of the room up to a stream ordering, and the main timeline perhaps further."""
+
+    user_id: str
+    room_nid: int
+    upto: int
+    main_upto: int
+
+
 class NotificationStore:
     """Reads whom events notify."""
 
@@ -118,6 +128,24 @@ class NotificationStore:
             event_ids,
         )
         return {r["event_id"]: EventThread(r["event_nid"], r["thread_nid"], r["root_id"]) for r in rows}
+
+    async def delete_read(self, marks: Sequence[ReadMark], kept_from: int) -> None:
+        """Delete exceptions of what is read; those that notify are kept after `kept_from`."""
+        async with self._database.write() as writer:
+            # A redaction may wait for us, but we never for it.
+            await writer.execute(
+                "DELETE FROM push_exceptions WHERE ctid = ANY(ARRAY("
+                " SELECT x.ctid FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])"
+                " AS r (user_id, room_nid, upto, main_upto) JOIN push_exceptions x USING (user_id, room_nid)"
+                " WHERE x.stream_ordering <= CASE x.thread_nid WHEN 0 THEN greatest(upto, main_upto) ELSE upto END"
+                " AND (x.push = 0 OR x.stream_ordering <= $5)"
+                " FOR UPDATE OF x SKIP LOCKED))",
+                [mark.user_id for mark in marks],
+                [mark.room_nid for mark in marks],
+                [mark.upto for mark in marks],
+                [mark.main_upto for mark in marks],
+                kept_from,
+            )
 
     async def count_unread(self, requests: Sequence[CountRequest]) -> dict[CountRequest, StoredCounts]:
         """The counts of each request, in one query."""
