@@ -17,17 +17,21 @@ from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
 from hs.rooms.resolve import StateResolver
 from hs.rooms.state import RoomStates
+from hs.rooms.upgrade import OldRooms, RoomUpgrader
 from hs.rooms.writer import RoomWriter
+from hs.storage.aliases import DirectoryStore
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database
 from hs.storage.event_cache import EventCache
 from hs.storage.events import EventStore, RecordLoader
+from hs.storage.members import MemberStore
 from hs.storage.memberships import MembershipStore
 from hs.storage.notifications import NotificationStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
 from hs.storage.state import StateStore
 from hs.storage.streams import NidAllocator, StreamIds, load_room_stream
+from hs.storage.timeline import TimelineStore
 
 # A node of a state tree is about 300 bytes: enough for the trees of dozens of the largest rooms.
 STATE_NODE_CACHE_BYTES = 128 * 2**20
@@ -47,6 +51,7 @@ class Engine:
     judge: PushJudge
     creator: RoomCreator
     memberships: RoomMemberships
+    upgrader: RoomUpgrader
 
     def room_token(self) -> RoomToken:
         """The token of a client that has seen all that is committed now."""
@@ -83,8 +88,10 @@ async def build_engine(
     judge = PushJudge(NotificationStore(database), states, events, signer.server_name)
     committer = Committer(database, stream, states, heads, events, auth_records, judge)
     writer = RoomWriter(Lanes(), heads, head_store, builder, committer)
+    rooms, creator = RoomStore(database), RoomCreator(writer, profiles, gate, signer.server_name)
+    old_rooms = OldRooms(states, events, MemberStore(database), TimelineStore(database))
     return Engine(
-        rooms=RoomStore(database),
+        rooms=rooms,
         events=events,
         event_cache=cache,
         states=states,
@@ -92,6 +99,7 @@ async def build_engine(
         writer=writer,
         committer=committer,
         judge=judge,
-        creator=RoomCreator(writer, profiles, gate, signer.server_name),
+        creator=creator,
         memberships=RoomMemberships(writer, states, events, MembershipStore(database), profiles),
+        upgrader=RoomUpgrader(rooms, old_rooms, creator, writer, DirectoryStore(database)),
     )

@@ -26,6 +26,7 @@ from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.sync import SyncApi
+from hs.client_api.upgrade import UpgradeApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.config import Config
 from hs.directory.aliases import AliasDirectory, RoomFacts
@@ -98,6 +99,7 @@ def _room_apis(
     directory = AliasDirectory(directory_store, engine.rooms, facts, engine.writer, clock, config.server_name)
     return [
         RoomsApi(engine.creator, directory),
+        UpgradeApi(engine.rooms, engine.upgrader),
         MembershipApi(engine.rooms, engine.memberships, directory, gate),
         SendApi(engine.rooms, engine.writer, MemberEvents(engine.memberships, members, gate), directory),
         DirectoryApi(

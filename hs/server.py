@@ -62,6 +62,7 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     gate = LocalGate(config.server_name)
     engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
     stack.push_async_callback(engine.writer.close)
+    stack.push_async_callback(engine.upgrader.close)
     people.account_data.on_push_rules(engine.judge.on_push_rules)
     readers = build_readers(
         engine, database, clock, people.account_data, people.account_data_stream, notifier

@@ -4,6 +4,7 @@ Spec: client-server-api "Creation", POST /createRoom.
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -84,17 +85,22 @@ class RoomCreator:
             DEFAULT_ROOM_VERSION if request.room_version is None else request.room_version
         )
         self._check(request)
-        drafts = [create_draft(creator, request, version)]
-        profile = await self._profiles.member_fields(creator)
-        drafts.append(_member(creator, creator, {"membership": "join", **profile}))
-        drafts += plan_state(creator, request, version, alias)
+        drafts = plan_state(creator, request, version, alias)
         for target in dict.fromkeys(request.invite):
             drafts.append(await self._invite(creator, target, request.is_direct))
+        return await self.make(version, create_draft(creator, request, version), drafts, on_write)
+
+    async def make(
+        self, version: RoomVersion, create: Draft, drafts: Sequence[Draft], on_write: OnWrite | None = None
+    ) -> str:
+        """The id of the new room: its create event, the join of its creator, and then the drafts."""
+        profile = await self._profiles.member_fields(create.sender)
+        join = _member(create.sender, create.sender, {"membership": "join", **profile})
         # Up to version 11 the room's id is a free choice; from 12 on it is the create event's hash.
         room_id = (
             None if version.room_id_is_create_hash else f"!{secrets.token_urlsafe(18)}:{self._server_name}"
         )
-        return await self._writer.create_room(version, room_id, drafts, on_write)
+        return await self._writer.create_room(version, room_id, [create, join, *drafts], on_write)
 
     def _check(self, request: CreateRoom) -> None:
         if len(request.invite) > MAX_INVITES:

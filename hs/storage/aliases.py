@@ -121,3 +121,15 @@ async def insert_published(writer: Writer, room_nid: int, now_ms: int) -> None:
         room_nid,
         now_ms,
     )
+
+
+async def move_room_entries(writer: Writer, from_nid: int, to_nid: int) -> None:
+    """Point the aliases of one room to another, and publish that one in its stead, with the writer's commit."""
+    await writer.execute("UPDATE room_aliases SET room_nid = $2 WHERE room_nid = $1", from_nid, to_nid)
+    await writer.execute(
+        "WITH gone AS (DELETE FROM published_rooms WHERE room_nid = $1 RETURNING published_ts) "
+        "INSERT INTO published_rooms (room_nid, published_ts) SELECT $2, published_ts FROM gone "
+        "ON CONFLICT DO NOTHING",
+        from_nid,
+        to_nid,
+    )
