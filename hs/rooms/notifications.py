@@ -3,6 +3,7 @@
 Spec: client-server-api module "Push Notifications"; modules "Threading" and "Receipts" on threads.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ _ROOM_SIZE = 20
 _CACHED_THREADS = 50_000
 # Rules that ask whether a room is larger than this see this number.
 _COUNTED_MEMBERS = 10_000
+
+# Compiling rules takes up to 100 microseconds for each user.
+_MEMBERS_AT_ONCE = 200
 
 _MAIN = EventThread(0, 0, "")
 _CREATE = ("m.room.create", "")
@@ -77,8 +81,6 @@ class PushJudge:
         audience = self._audiences.get(room.room_nid) or await self._load(stage)
         for user_id in gone_members:
             audience.remove(user_id)
-        if members or gone_members:
-            audience.joined = None
         local = [member for member in members if member.is_local]
         joining = await self._update_rules(room, audience, local)
         relations = [find_relation(placed.event.content) for placed in stage.placed]
@@ -89,14 +91,19 @@ class PushJudge:
                 if member.stream_ordering == first + i:
                     _move(audience, member, joining)
             judgements.append(await self._judge_event(stage, audience, placed, relation))
+        if members or gone_members:
+            # To be counted again once these are in the database; they themselves see the number before.
+            audience.joined = None
         return Judgements(tuple(judgements), audience.take_flips())
 
     async def _load(self, stage: Stage) -> Audience:
         room = stage.head.room
         audience = self._audiences[room.room_nid] = Audience(room.room_id)
         if stage.committed.extremities:
-            for member in await self._store.list_members(room.room_nid):
+            for i, member in enumerate(await self._store.list_members(room.room_nid)):
                 audience.add(member.user_id, member.display_name, member.rules, member.is_quiet)
+                if i % _MEMBERS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # others have their turn: rules of many users take a while
         audience.is_loaded = True
         # Only now its size is known.
         self._audiences.pop(room.room_nid, None)

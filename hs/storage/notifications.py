@@ -132,6 +132,14 @@ class NotificationStore:
     async def delete_read(self, marks: Sequence[ReadMark], kept_from: int) -> None:
         """Delete exceptions of what is read; those that notify are kept after `kept_from`."""
         async with self._database.write() as writer:
+            await writer.execute(
+                "DELETE FROM push_quiet q USING unnest($1::text[], $2::bigint[], $3::bigint[])"
+                " AS r (user_id, room_nid, upto)"
+                " WHERE q.user_id = r.user_id AND q.room_nid = r.room_nid AND q.until <= r.upto",
+                [mark.user_id for mark in marks],
+                [mark.room_nid for mark in marks],
+                [mark.upto for mark in marks],
+            )
             # A redaction may wait for us, but we never for it.
             await writer.execute(
                 "DELETE FROM push_exceptions WHERE ctid = ANY(ARRAY("
@@ -185,11 +193,14 @@ _COUNT_UNREAD = """
     WITH read AS (
         SELECT * FROM unnest($5::bigint[], $6::bigint[], $7::bigint[]) AS r (n, thread_nid, position)
     )
-    SELECT a.n, f.floor, q.user_id IS NOT NULL AND q.until IS NULL AS is_quiet,
+    SELECT a.n, f.floor, q.now_since IS NOT NULL AS is_quiet,
         c.thread_nid, root.event_id AS root_id, c.notify, c.highlight
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
         WITH ORDINALITY AS a (user_id, room_nid, floor, upto, n)
-    LEFT JOIN push_quiet q ON q.user_id = a.user_id AND q.room_nid = a.room_nid
+    CROSS JOIN LATERAL (
+        SELECT count(*) > 0 AS ever, max(since) FILTER (WHERE until IS NULL) AS now_since
+        FROM push_quiet WHERE user_id = a.user_id AND room_nid = a.room_nid
+    ) q
     CROSS JOIN LATERAL (
         SELECT greatest(a.floor, min(j.stream_ordering)) AS floor FROM local_membership_changes j
         WHERE j.user_id = a.user_id AND j.room_nid = a.room_nid AND j.membership = 'join'
@@ -208,15 +219,17 @@ _COUNT_UNREAD = """
                 WHERE s.user_id = a.user_id AND s.room_nid = a.room_nid AND s.stream_ordering > f.floor
             ) p GROUP BY thread_nid
         ), judged AS (
-            (
-                SELECT e.thread_nid, e.stream_ordering, 1 AS notify, (e.push = 2)::int AS highlight
-                FROM events e
-                WHERE e.room_nid = a.room_nid AND e.push > 0
-                AND e.stream_ordering > f.floor AND e.stream_ordering <= a.upto
-                AND e.sender <> a.user_id
-                AND (q.since IS NULL OR e.stream_ordering <= q.since OR e.stream_ordering > q.until)
-                ORDER BY e.stream_ordering DESC LIMIT $8
-            )
+            SELECT e.thread_nid, e.stream_ordering, 1 AS notify, (e.push = 2)::int AS highlight
+            FROM (
+                SELECT thread_nid, stream_ordering, push, sender FROM events
+                WHERE room_nid = a.room_nid AND push > 0 AND stream_ordering > f.floor
+                AND stream_ordering <= least(a.upto, q.now_since)
+                ORDER BY stream_ordering DESC LIMIT $8
+            ) e
+            WHERE e.sender <> a.user_id AND (NOT q.ever OR NOT EXISTS (
+                SELECT FROM push_quiet w WHERE w.user_id = a.user_id AND w.room_nid = a.room_nid
+                AND w.since < e.stream_ordering AND w.until >= e.stream_ordering
+            ))
             UNION ALL
             (
                 SELECT x.thread_nid, x.stream_ordering, (x.push > 0)::int - (x.base > 0)::int,

@@ -182,7 +182,6 @@ _NEW_EXTREMITIES = """
     INSERT INTO forward_extremities (room_nid, event_nid) SELECT $1, unnest($21::bigint[])
 """
 
-# A room that becomes quiet again has been so all the time: rather too few events are counted than too many.
 _EXCEPTIONS = """
     , exception AS (
         INSERT INTO push_exceptions (user_id, room_nid, stream_ordering, thread_nid, base, push)
@@ -194,7 +193,6 @@ _EXCEPTIONS = """
         WHERE user_id = ANY($34::text[]) AND room_nid = $1 AND until IS NULL
     ), quiet AS (
         INSERT INTO push_quiet (user_id, room_nid, since) SELECT unnest($33::text[]), $1, $35
-        ON CONFLICT (user_id, room_nid) DO UPDATE SET until = NULL
     )
 """
 

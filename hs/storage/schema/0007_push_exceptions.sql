@@ -21,7 +21,7 @@ CREATE TABLE push_quiet (
     room_nid bigint NOT NULL,
     since bigint NOT NULL,
     until bigint,
-    PRIMARY KEY (user_id, room_nid)
+    PRIMARY KEY (user_id, room_nid, since)
 );
 
 -- Whoever writes has read what came before it in that thread (0 is the main timeline). One row is changed by
