@@ -15,6 +15,7 @@ from hs.accounts.ui_auth import InteractiveAuth
 from hs.config import Config
 from hs.rooms.clock import Clock
 from hs.storage.database import Database
+from hs.storage.profiles import ProfileStore
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore, FilterStore, load_account_data_stream
 from hs.storage.users import UserStore
@@ -27,6 +28,7 @@ class People:
     users: UserStore
     passwords: Passwords
     tokens: AccessTokens
+    profile_store: ProfileStore
     profiles: Profiles
     registration: Registration
     login: Login
@@ -51,11 +53,13 @@ async def build_people(
     stack.push_async_callback(tokens.close)
     login = Login(users, passwords, tokens, config.server_name)
     stream = await load_account_data_stream(database)
+    profile_store = ProfileStore(database)
     return People(
         users=users,
         passwords=passwords,
         tokens=tokens,
-        profiles=Profiles(users, config.server_name),
+        profile_store=profile_store,
+        profiles=Profiles(profile_store, config.server_name),
         registration=Registration(users, passwords, config.server_name, clock),
         login=login,
         auth=InteractiveAuth(login),

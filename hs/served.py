@@ -26,6 +26,7 @@ from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.sync import SyncApi
+from hs.client_api.timestamps import TimestampsApi
 from hs.client_api.upgrade import UpgradeApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.config import Config
@@ -41,6 +42,8 @@ from hs.storage.aliases import DirectoryStore
 from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.memberships import MembershipStore
+from hs.storage.timestamps import TimestampStore
+from hs.sync.timestamps import EventsByTime
 
 
 def build_apis(
@@ -52,11 +55,12 @@ def build_apis(
     people: People,
     engine: Engine,
     readers: Readers,
+    account_rooms: AccountRooms,
 ) -> Mapping[str, Sequence[object]]:
     """The API objects of "client" and "admin"."""
     return {
         "client": [
-            *_account_apis(config, limiter, people, engine, readers),
+            *_account_apis(config, limiter, people, account_rooms),
             *_room_apis(config, database, clock, gate, people, engine, readers),
         ],
         "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],
@@ -64,11 +68,10 @@ def build_apis(
 
 
 def _account_apis(
-    config: Config, limiter: RateLimiter, people: People, engine: Engine, readers: Readers
+    config: Config, limiter: RateLimiter, people: People, account_rooms: AccountRooms
 ) -> list[object]:
-    account_rooms = AccountRooms(readers.members, engine.rooms, engine.memberships)
     management = AccountManagement(
-        people.users, people.passwords, people.tokens, people.profiles, account_rooms.leave_all
+        people.users, people.passwords, people.tokens, people.profiles, account_rooms.tell_rooms
     )
     return [
         VersionsApi(),
@@ -77,7 +80,7 @@ def _account_apis(
         RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),
-        ProfileApi(people.profiles, account_rooms.update_profile),
+        ProfileApi(people.profiles, account_rooms.tell_rooms),
         AccountDataApi(AccountData(people.account_data)),
         PushRulesApi(UserPushRules(people.account_data)),
         FiltersApi(people.filters),
@@ -111,6 +114,11 @@ def _room_apis(
         MessagesApi(engine.rooms, readers.access, readers.pagination),
         EventsReadApi(
             engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
+        ),
+        TimestampsApi(
+            engine.rooms,
+            readers.access,
+            EventsByTime(TimestampStore(database), engine.events, readers.visibility),
         ),
         SyncApi(readers.sync, people.filters),
         OldSyncApi(

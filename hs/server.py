@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import uvloop
 from prometheus_client import CollectorRegistry, Gauge
 
+from hs.accounts.propagation import AccountRooms
 from hs.config import Config
 from hs.engine import Engine, build_engine
 from hs.gates import LocalGate
@@ -71,11 +72,21 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     registry = CollectorRegistry()
     _export_metrics(engine, readers, registry)
     limiter = _make_limiter(config, people)
-    apis = build_apis(config, database, clock, gate, limiter, people, engine, readers)
+    account_rooms = AccountRooms(
+        people.profile_store,
+        people.profiles,
+        readers.members,
+        engine.rooms,
+        engine.events,
+        engine.memberships,
+    )
+    stack.push_async_callback(account_rooms.close)
+    apis = build_apis(config, database, clock, gate, limiter, people, engine, readers, account_rooms)
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(listener, apis, people.tokens, limiter, registry, durations)
         stack.push_async_callback(runner.cleanup)
+    await account_rooms.resume()
 
 
 def _make_limiter(config: Config, people: People) -> RateLimiter:

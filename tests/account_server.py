@@ -35,6 +35,7 @@ from hs.http.app import App
 from hs.http.listeners import build_http_server
 from hs.http.rate_limit import RateLimiter
 from hs.storage.database import Database
+from hs.storage.profiles import ProfileStore
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore, FilterStore
 from hs.storage.users import UserStore
@@ -87,7 +88,7 @@ class AccountServer:
         self.overrides = RateLimitOverrides(self.users, self.clock.monotonic)
         self.registration = Registration(self.users, self.passwords, SERVER_NAME, self.clock)
         self.login = Login(self.users, self.passwords, self.tokens, SERVER_NAME)
-        self.profiles = Profiles(self.users, SERVER_NAME)
+        self.profiles = Profiles(ProfileStore(self.database), SERVER_NAME)
         self.account_data_store = AccountDataStore(
             self.database, StreamIds(0), lambda *news: self.account_data_news.append(news)
         )

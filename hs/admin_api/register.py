@@ -16,7 +16,7 @@ import msgspec
 from cachetools import TTLCache
 
 from hs.accounts.login import Login
-from hs.accounts.profiles import check_field
+from hs.accounts.profiles import check_name
 from hs.accounts.registration import Registration, fold_capitals
 from hs.http.endpoint import Auth, ClientInfo, endpoint
 from hs.http.rate_limit import RateLimiter
@@ -78,7 +78,7 @@ class RegisterApi:
         if "\x00" in body.username or "\x00" in body.password:
             # Nor could the MAC tell where one ends and the next begins.
             raise InvalidParam("names and passwords hold no NUL characters")
-        check_field("displayname", body.displayname)
+        check_name("displayname", body.displayname)
         if not hmac.compare_digest(self._mac(body).encode(), body.mac.lower().encode()):
             self._limiter.check_address("login", client.address)
             raise Forbidden("the MAC is wrong")

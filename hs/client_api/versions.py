@@ -39,7 +39,7 @@ class CapabilitiesApi:
                     "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
                 },
                 "m.change_password": {"enabled": True},
-                "m.profile_fields": {"enabled": True, "allowed": ["displayname", "avatar_url"]},
+                "m.profile_fields": {"enabled": True},
                 "m.set_displayname": {"enabled": True},
                 "m.set_avatar_url": {"enabled": True},
                 "m.3pid_changes": {"enabled": False},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from hs.storage.database import Database, Writer
+from hs.storage.profiles import insert_untold_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +97,19 @@ class UserStore:
             return await _delete_devices(writer, user_id, [row["device_id"] for row in others])
 
     async def set_deactivated(self, user_id: str) -> list[bytes]:
-        """Close the account: no password, no profile, no devices; the hashes of its tokens."""
+        """Close the account: no password, no profile, no devices; the hashes of its tokens.
+
+        Rooms have yet to hear of it.
+        """
         async with self._database.write() as writer:
             await writer.execute(
                 "UPDATE users SET is_deactivated = true, password_hash = NULL, display_name = NULL, "
                 "avatar_url = NULL WHERE user_id = $1",
                 user_id,
             )
+            await writer.execute("DELETE FROM profile_fields WHERE user_id = $1", user_id)
+            await insert_untold_change(writer, user_id, "departure")
             return await _delete_devices(writer, user_id, None)
-
-    async def set_profile_field(self, user_id: str, field: str, value: str | None) -> None:
-        """Set `displayname` or `avatar_url`; None takes it away."""
-        column = {"displayname": "display_name", "avatar_url": "avatar_url"}[field]
-        async with self._database.write() as writer:
-            await writer.execute(f"UPDATE users SET {column} = $2 WHERE user_id = $1", user_id, value)
 
     async def find_token(self, token_hash: bytes) -> TokenRow | None:
         """Whom the token stands for, or None."""
