@@ -34,7 +34,10 @@ _OF_PARAMETERS: dict[str, list[Any]] = {
     "eventType": ["m.room.message", "m.room.topic", "m.room.member", "m.reaction"],
     "stateKey": ["", "<self>"],
     "type": ["org.example.data", "m.direct"],
-    "ruleId": [".m.rule.master", "org.example.rule"],
+    "ruleId": ["org.example.rule"],
+    "kind": ["override"],
+    "before": ["org.example.rule"],
+    "after": ["org.example.rule"],
     "tag": ["m.favourite", "u.work"],
     "keyName": ["displayname", "avatar_url", "m.tz", "org.example.key"],
     "relType": ["m.annotation", "m.thread", "m.reference", "m.replace"],
@@ -67,6 +70,37 @@ _OF_MEMBERS: dict[str, list[Any]] = {
 }
 
 
+# Values that only one operation takes, and bodies that it takes as a whole.
+_OF_OPERATIONS: dict[str, dict[str, list[Any]]] = {
+    "POST /_matrix/client/v3/knock/{}": {"roomIdOrAlias": ["<knock>"]},
+    "POST /_matrix/client/v3/rooms/{}/forget": {"roomId": ["<left>"]},
+    "POST /_matrix/client/v3/rooms/{}/unban": {"body": [{"user_id": "<banned>"}]},
+    "POST /_matrix/client/v3/rooms/{}/invite": {"body": [{"user_id": "<stranger>"}]},
+    "PUT /_matrix/client/v3/directory/room/{}": {
+        "roomAlias": ["<freealias>"],
+        "body": [{"room_id": "<room>"}],
+    },
+    "PUT /_matrix/client/v3/profile/{}/{}": {"keyName": ["displayname"], "body": [{"displayname": "A"}]},
+    "POST /_matrix/client/v3/login": {
+        "body": [
+            {
+                "type": "m.login.password",
+                "identifier": {"type": "m.id.user", "user": "<self>"},
+                "password": "<password>",
+            }
+        ]
+    },
+    "POST /_matrix/client/v3/register": {
+        "kind": ["user"],
+        "body": [{"username": "<free>", "password": "<password>", "auth": {"type": "m.login.dummy"}}],
+    },
+    "POST /_matrix/client/v3/account/password": {
+        "body": [{"new_password": "a new long secret", "auth": _OF_MEMBERS["auth"][0]}]
+    },
+    "PUT /_matrix/client/v3/pushrules/global/{}/{}": {"body": [{"actions": ["notify"], "conditions": []}]},
+}
+
+
 def _with_placeholders(value: Any) -> Any:
     if isinstance(value, str):
         return re.sub("<([a-z]+)>", r"hs-known-\1-0", value)
@@ -78,7 +112,7 @@ def _with_placeholders(value: Any) -> Any:
 
 
 def _or_known(schema: Any, values: list[Any] | None) -> Any:
-    if values is None or "enum" in schema:
+    if values is None:
         return schema
     return {"anyOf": [{"enum": _with_placeholders(values)}, schema]}
 
@@ -100,17 +134,20 @@ def _body_with_known(schema: Any) -> Any:
 
 
 def _describe(operation: Operation, shared: list[Any]) -> dict[str, Any]:
-    parameters = []
+    special, parameters = _OF_OPERATIONS.get(str(operation), {}), []
     for parameter in expand([*shared, *operation.node.get("parameters", ())], operation.file):
-        schema = _or_known(parameter.get("schema", {}), _OF_PARAMETERS.get(parameter["name"]))
-        if parameter["name"] == "timeout":
+        name = parameter["name"]
+        schema = _or_known(parameter.get("schema", {}), special.get(name, _OF_PARAMETERS.get(name)))
+        if name == "timeout":
             # Waiting as long as one is asked to is right, so nobody asks for it here.
             schema = {"type": "integer", "minimum": -10, "maximum": 10}
         parameters.append({**parameter, "schema": schema})
     described = {"parameters": parameters, "responses": {"200": {"description": ""}}}
     body = expand(operation.node.get("requestBody"), operation.file)
     if body is not None:
-        described["requestBody"] = _body_with_known(body)
+        content = body["content"]["application/json"]
+        content["schema"] = _or_known(_body_with_known(content["schema"]), special.get("body"))
+        described["requestBody"] = body
     return described
 
 

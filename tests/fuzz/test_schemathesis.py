@@ -5,14 +5,13 @@ ones. HS_FUZZ_EXAMPLES sets the number of random ones, HS_FUZZ_RANDOM=1 makes ot
 """
 
 import inspect
-import itertools
 import json
 import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -25,6 +24,7 @@ from schemathesis.generation.meta import CoverageScenario, TestPhase
 from hs.matrix import errors
 from tests import openapi
 from tests.fuzz.served_document import fill_body, fill_path, served_document
+from tests.fuzz.world import CLIENT, TIMEOUT_S, World
 from tests.server_process import ServerProcess
 
 if not openapi.SPEC.exists():
@@ -34,11 +34,6 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
 EXAMPLES = int(os.environ.get("HS_FUZZ_EXAMPLES", "25"))
 IS_RANDOM = os.environ.get("HS_FUZZ_RANDOM", "") not in ("", "0")
-
-# A hang is longer than any answer takes on a busy machine.
-TIMEOUT_S = 60
-
-CLIENT = "/_matrix/client/v3"
 
 ERRCODES = {
     kind.errcode for _, kind in inspect.getmembers(errors, inspect.isclass) if hasattr(kind, "errcode")
@@ -53,10 +48,16 @@ SPENDING = {
     f"POST {CLIENT}/delete_devices",
     f"DELETE {CLIENT}/devices/{{}}",
     f"POST {CLIENT}/refresh",
+    f"POST {CLIENT}/knock/{{}}",
+    f"POST {CLIENT}/register",
+    f"POST {CLIENT}/rooms/{{}}/invite",
+    f"POST {CLIENT}/rooms/{{}}/unban",
     f"POST {CLIENT}/rooms/{{}}/leave",
     f"POST {CLIENT}/rooms/{{}}/forget",
     f"POST {CLIENT}/rooms/{{}}/upgrade",
     f"DELETE {CLIENT}/directory/room/{{}}",
+    f"PUT {CLIENT}/directory/room/{{}}",
+    f"DELETE {CLIENT}/pushrules/global/{{}}/{{}}",
 }
 
 # What may be said of a body with a wrong or missing member, beside that it is bad JSON.
@@ -70,67 +71,6 @@ IGNORED = {"third_party_signed", "invite_3pid"}
 
 # Two operations share the path, and only one of them asks for a room.
 OPTIONAL_IN_PROSE = {f"{CLIENT}/events"}
-
-_numbers = itertools.count(1)
-
-
-def call(base_url: str, method: str, path: str, token: str | None = None, **body: Any) -> Any:
-    """The body of an answer that must be a success."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    answer = requests.request(method, base_url + path, json=body, headers=headers, timeout=TIMEOUT_S)
-    assert answer.status_code == 200, (method, path, answer.text)
-    return answer.json()
-
-
-class World:
-    """Things that exist on the server, by the names of placeholders; all of them new after `renew`."""
-
-    def __init__(self, base_url: str, name: str) -> None:
-        self._base_url = base_url
-        self._name = name
-        self.token = ""
-        self.known: dict[str, str] = {}
-
-    def renew(self) -> None:
-        """Make new people, a room with both in it, and something in the room."""
-        name = f"{self._name}-{next(_numbers)}"
-        password = f"the secret of {name}"
-        register = {"auth": {"type": "m.login.dummy"}, "password": password}
-        this = call(
-            self._base_url, "POST", f"{CLIENT}/register", username=name, refresh_token=True, **register
-        )
-        other = call(self._base_url, "POST", f"{CLIENT}/register", username=f"{name}-other", **register)
-        self.token = this["access_token"]
-        user = quote(this["user_id"])
-        room_id = self._call(
-            "POST", f"{CLIENT}/createRoom", preset="public_chat", room_alias_name=name, topic="before"
-        )["room_id"]
-        room = f"{CLIENT}/rooms/{quote(room_id)}"
-        call(self._base_url, "POST", f"{room}/join", other["access_token"])
-        message = {"msgtype": "m.text", "body": "hello"}
-        event_id = self._call("PUT", f"{room}/send/m.room.message/1", **message)["event_id"]
-        thread = {"m.relates_to": {"rel_type": "m.thread", "event_id": event_id}}
-        call(
-            self._base_url, "PUT", f"{room}/send/m.room.message/2", other["access_token"], **message, **thread
-        )
-        self.known = {
-            "self": this["user_id"],
-            "other": other["user_id"],
-            "device": this["device_id"],
-            "password": password,
-            "refresh": this.get("refresh_token", "none"),
-            "room": room_id,
-            "alias": f"#{name}:{this['user_id'].partition(':')[2]}",
-            "event": event_id,
-            "state": self._call("PUT", f"{room}/state/m.room.topic/", topic="now")["event_id"],
-            "filter": self._call("POST", f"{CLIENT}/user/{user}/filter")["filter_id"],
-            "since": self._call("GET", f"{CLIENT}/sync")["next_batch"],
-            "server": this["user_id"].partition(":")[2],
-            "token": self._call("GET", f"{room}/messages?dir=b&limit=1")["start"],
-        }
-
-    def _call(self, method: str, path: str, **body: Any) -> Any:
-        return call(self._base_url, method, path, self.token, **body)
 
 
 @dataclass
