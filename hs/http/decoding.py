@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from hs.http.nulls import NullDropper
 from hs.matrix.errors import BadJson, InvalidParam, MissingParam, NotJson
 
 # More than any client sends; parsing the query of a hostile request costs no more than this.
@@ -29,13 +30,24 @@ _NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 def build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
     """Decodes bodies to `body_type`; NotJson, or BadJson with the path of what does not fit."""
     decode = msgspec.json.Decoder(body_type).decode
+    nulls = NullDropper(body_type)
+
+    def decode_without_nulls(data: bytes, error: msgspec.ValidationError) -> Any:
+        """The body without nulls in optional fields; the error where that is not what is wrong."""
+        without = nulls.drop(data)
+        if without is None:
+            raise BadJson(str(error)) from error
+        try:
+            return decode(without)
+        except msgspec.ValidationError as other:
+            raise BadJson(str(other)) from other
 
     def decode_body(data: bytes) -> Any:
         try:
             # Many endpoints take an empty object as "all defaults", and clients send nothing instead.
             decoded = decode(data or b"{}")
         except msgspec.ValidationError as error:
-            raise BadJson(str(error)) from error
+            decoded = decode_without_nulls(data, error)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotJson("the body is not valid JSON") from error
         except RecursionError as error:
