@@ -7,6 +7,7 @@ from hs.accounts.devices import Devices
 from hs.accounts.management import AccountManagement
 from hs.accounts.propagation import AccountRooms
 from hs.accounts.push_rules import UserPushRules
+from hs.accounts.room_moves import RoomMoves
 from hs.admin_api.register import RegisterApi
 from hs.client_api.account import AccountApi
 from hs.client_api.account_data import AccountDataApi
@@ -100,9 +101,11 @@ def _room_apis(
     members, directory_store = MembershipStore(database), DirectoryStore(database)
     facts = RoomFacts(engine.states, engine.events, members)
     directory = AliasDirectory(directory_store, engine.rooms, facts, engine.writer, clock, config.server_name)
+    moves = RoomMoves(people.account_data, engine.states, engine.events)
+    engine.memberships.on_joined(moves.carry_over)
     return [
         RoomsApi(engine.creator, directory),
-        UpgradeApi(engine.rooms, engine.upgrader),
+        UpgradeApi(engine.rooms, engine.upgrader, moves),
         MembershipApi(engine.rooms, engine.memberships, directory, gate),
         SendApi(engine.rooms, engine.writer, MemberEvents(engine.memberships, members, gate), directory),
         DirectoryApi(

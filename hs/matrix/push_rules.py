@@ -205,6 +205,39 @@ def set_actions(rules: PushRules, kind: str, rule_id: str, actions: Sequence[Act
     return changed
 
 
+def follow_room(rules: PushRules, old: str, new: str) -> PushRules:
+    """The rules with those about the room `old` repeated for `new`, which replaces it.
+
+    Nothing changes where that was done before, or would be too much.
+    """
+    followed = rules
+    for kind in ("override", "room", "underride"):
+        own = rules.of(kind)
+        known = {rule.rule_id for rule in own}
+        copies = (_copy_for_room(rule, old, new) for rule in own)
+        added = [copy for copy in copies if copy is not None and copy.rule_id not in known]
+        if added:
+            followed = _replace(followed, kind, [*added, *own])
+    try:
+        _check_bounds(followed)
+    except InvalidParam:
+        return rules
+    return followed
+
+
+def _copy_for_room(rule: Rule, old: str, new: str) -> Rule | None:
+    """The rule about another room; None where it does not say by its id which room it is about."""
+    if old not in rule.rule_id:
+        return None
+    conditions = [
+        {**condition, "pattern": new}
+        if condition.get("key") == "room_id" and condition.get("pattern") == old
+        else condition
+        for condition in rule.conditions
+    ]
+    return msgspec.structs.replace(rule, rule_id=rule.rule_id.replace(old, new), conditions=conditions)
+
+
 def _replace(rules: PushRules, kind: str, of_kind: Sequence[Rule]) -> PushRules:
     return msgspec.structs.replace(rules, **{kind: tuple(of_kind)})
 

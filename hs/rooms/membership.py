@@ -3,7 +3,7 @@
 Spec: client-server-api "Room membership"; what is allowed is judged by the auth rules in the lane.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from hs._fast.event_record import EventRecord
@@ -23,6 +23,10 @@ _MAX_AUTHORISERS_TRIED = 1000
 _REPLACED_FIELDS = ("displayname", "avatar_url", "reason")
 # Never taken from a client: only the server that lets a user in says who vouches for them.
 _AUTHORISER = "join_authorised_via_users_server"
+
+
+# Called with the room and the user who is in it now.
+OnJoined = Callable[[RoomInfo, str], Awaitable[None]]
 
 
 class ProfileSource(Protocol):
@@ -48,6 +52,11 @@ class RoomMemberships:
         self._events = events
         self._members = members
         self._profiles = profiles
+        self._after_join: list[OnJoined] = []
+
+    def on_joined(self, act: OnJoined) -> None:
+        """Have `act` awaited after each join of a user who was not in the room."""
+        self._after_join.append(act)
 
     async def join(self, room: RoomInfo, user_id: str, extra: Mapping[str, Any] | None = None) -> SentEvent:
         """The user's join event; the one that is there where the user is in the room already."""
@@ -61,7 +70,11 @@ class RoomMemberships:
             vouched = await self._find_authoriser(room, user_id)
             if vouched is not None:
                 content[_AUTHORISER] = vouched
-        return await self._send(room, user_id, user_id, content)
+        sent = await self._send(room, user_id, user_id, content)
+        if present is None or present.content.get("membership") != "join":
+            for act in self._after_join:
+                await act(room, user_id)
+        return sent
 
     async def invite(
         self, room: RoomInfo, sender: str, target: str, extra: Mapping[str, Any] | None = None

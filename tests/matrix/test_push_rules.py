@@ -18,6 +18,7 @@ from hs.matrix.push_rules import (
     decode_rules,
     delete_rule,
     encode_rules,
+    follow_room,
     put_rule,
     render,
     render_kind,
@@ -272,3 +273,21 @@ def test_any_sequence_of_changes_leaves_each_rule_once(changes: list[tuple[Any, 
             assert ids.index(before) == ids.index(rule_id) + 1
         elif after is not None:
             assert ids.index(rule_id) == ids.index(after) + 1
+
+
+def test_rules_follow_a_room_to_the_one_that_replaces_it() -> None:
+    rules = NO_RULES
+    condition = {"kind": "event_match", "key": "room_id", "pattern": "!old:example.org"}
+    for kind, rule_id, conditions in (
+        ("override", "!old:example.org", [condition]),
+        ("override", "mine", [condition]),
+        ("room", "!old:example.org", None),
+    ):
+        rules = put_rule(rules, kind, rule_id, RuleBody([], conditions))
+    followed = follow_room(rules, "!old:example.org", "!new:example.org")
+    assert [rule.rule_id for rule in followed.room] == ["!new:example.org", "!old:example.org"]
+    copied = followed.override[0]
+    assert (copied.rule_id, copied.conditions[0]["pattern"]) == ("!new:example.org", "!new:example.org")
+    assert len(followed.override) == 3
+    assert follow_room(followed, "!old:example.org", "!new:example.org") == followed
+    assert follow_room(rules, "!another:example.org", "!new:example.org") == rules
