@@ -1,0 +1,41 @@
+"""Rooms by the moment of their last change, for what is announced by room and kept in memory."""
+
+from collections import OrderedDict
+from collections.abc import Collection
+
+# About 150 bytes each: 15 MB when full.
+_REMEMBERED = 100_000
+
+
+class RecentRooms:
+    """Which rooms have changed after a serial number; the longest unchanged are forgotten."""
+
+    def __init__(self, remembered: int = _REMEMBERED) -> None:
+        self._remembered = remembered
+        # By serial, ascending: looking for what is new must cost what is new.
+        self._serials: OrderedDict[int, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many rooms are remembered."""
+        return len(self._serials)
+
+    def note(self, room_nid: int, serial: int) -> None:
+        """The room has changed; serials must ascend."""
+        self._serials[room_nid] = serial
+        self._serials.move_to_end(room_nid)
+        if len(self._serials) > self._remembered:
+            self._serials.popitem(last=False)
+
+    def list_since(self, room_nids: Collection[int], since: int) -> list[int]:
+        """Those of the rooms that have changed after `since`."""
+        found: list[int] = []
+        for looked_at, (room_nid, serial) in enumerate(reversed(self._serials.items())):
+            if serial <= since:
+                return found
+            if looked_at > len(room_nids):
+                # The server is busier than the user: ask room by room.
+                get = self._serials.get
+                return [nid for nid in room_nids if get(nid, 0) > since]
+            if room_nid in room_nids:
+                found.append(room_nid)
+        return found
