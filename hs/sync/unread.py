@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # About 400 bytes each.
 _CACHED_COUNTS = 200_000
+# A long history costs milliseconds to count: others are not to wait for all of one user.
+_BATCH = 50
 # Old rows are deleted after so many reads.
 _READS_PER_CLEANING = 1_000
 # Rows of the newest events stay, although they are read: a user may look through past notifications.
@@ -160,7 +162,7 @@ class UnreadCounts:
         self._current = current
         self._log = JudgedEvents(current())
         self._counts: LRUCache[tuple[str, int], _Counts] = LRUCache(_CACHED_COUNTS)
-        self._batch: Batcher[CountRequest, StoredCounts] = Batcher(store.count_unread)
+        self._batch: Batcher[CountRequest, StoredCounts] = Batcher(store.count_unread, _BATCH)
         self._marks: dict[tuple[str, int], ReadMark] = {}
         self._cleaning: asyncio.Task[None] | None = None
 

@@ -37,3 +37,6 @@ CREATE TABLE sent_positions (
 -- When a user last joined a room: counts start there.
 CREATE INDEX local_membership_changes_by_room ON local_membership_changes (user_id, room_nid, stream_ordering)
     INCLUDE (membership);
+
+-- The few events that all who are in the room are to notice.
+CREATE INDEX events_highlight ON events (room_nid, stream_ordering) WHERE push = 2;
