@@ -37,9 +37,11 @@ from hs.engine import Engine
 from hs.http.rate_limit import RateLimiter
 from hs.people import People
 from hs.readers import Readers
+from hs.rooms.annotations import Annotations
 from hs.rooms.clock import Clock
 from hs.rooms.create import InviteGate
 from hs.storage.aliases import DirectoryStore
+from hs.storage.annotations import AnnotationStore
 from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.memberships import MembershipStore
@@ -107,7 +109,14 @@ def _room_apis(
         RoomsApi(engine.creator, directory),
         UpgradeApi(engine.rooms, engine.upgrader, moves),
         MembershipApi(engine.rooms, engine.memberships, directory, gate),
-        SendApi(engine.rooms, engine.writer, MemberEvents(engine.memberships, members, gate), directory),
+        SendApi(
+            engine.rooms,
+            engine.writer,
+            MemberEvents(engine.memberships, members, gate),
+            directory,
+            Annotations(AnnotationStore(database), engine.events),
+            config.server_name,
+        ),
         DirectoryApi(
             engine.rooms,
             directory,

@@ -24,6 +24,16 @@ class ReasonBody(msgspec.Struct):
     reason: str | None = None
 
 
+class ServersQuery(msgspec.Struct):
+    """The query of POST /join and POST /knock: which servers know the room; for when there are other servers.
+
+    `server_name` is what `via` was called before v1.12.
+    """
+
+    via: list[str] = []
+    server_name: list[str] = []
+
+
 class TargetBody(msgspec.Struct):
     """Whose membership to change."""
 
@@ -58,12 +68,16 @@ class MembershipApi:
         return await self._join(caller, await get_room(self._rooms, room_id), body)
 
     @endpoint("POST", *v3("/join/{room_id_or_alias}"), auth=Auth.USER, limit="join")
-    async def post_join(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
+    async def post_join(
+        self, caller: Caller, room_id_or_alias: str, body: ReasonBody, query: ServersQuery
+    ) -> dict[str, Any]:
         """Join the room with this id or alias."""
         return await self._join(caller, await self._resolve(room_id_or_alias), body)
 
     @endpoint("POST", *v3("/knock/{room_id_or_alias}"), auth=Auth.USER, limit="join")
-    async def post_knock(self, caller: Caller, room_id_or_alias: str, body: ReasonBody) -> dict[str, Any]:
+    async def post_knock(
+        self, caller: Caller, room_id_or_alias: str, body: ReasonBody, query: ServersQuery
+    ) -> dict[str, Any]:
         """Ask to be let into the room."""
         room = await self._resolve(room_id_or_alias)
         await self._memberships.knock(room, caller.user_id, body.reason)

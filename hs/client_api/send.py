@@ -14,6 +14,8 @@ from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, endpoint
 from hs.matrix.errors import BadJson, MissingParam
 from hs.matrix.ids import parse_event_id
+from hs.rooms.annotations import Annotations
+from hs.rooms.create import check_acl
 from hs.rooms.drafts import Draft, Transaction
 from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomStore
@@ -29,12 +31,20 @@ class SendApi:
     """Takes events from clients into rooms."""
 
     def __init__(
-        self, rooms: RoomStore, writer: RoomWriter, members: MemberEvents, directory: AliasDirectory
+        self,
+        rooms: RoomStore,
+        writer: RoomWriter,
+        members: MemberEvents,
+        directory: AliasDirectory,
+        annotations: Annotations,
+        server_name: str,
     ) -> None:
         self._rooms = rooms
         self._writer = writer
         self._members = members
         self._directory = directory
+        self._annotations = annotations
+        self._server_name = server_name
 
     @endpoint("PUT", *v3("/rooms/{room_id}/send/{event_type}/{txn_id}"), auth=Auth.USER, limit="message")
     async def put_send(
@@ -46,7 +56,8 @@ class SendApi:
         if event_type == "m.room.redaction":
             _check_redacts(body.get("redacts"))
         draft = Draft(event_type, caller.user_id, body, transaction=transaction)
-        return {"event_id": (await self._writer.send(room, draft)).event_id}
+        async with self._annotations.claim(room, draft):
+            return {"event_id": (await self._writer.send(room, draft)).event_id}
 
     @endpoint("PUT", *v3("/rooms/{room_id}/redact/{event_id}/{txn_id}"), auth=Auth.USER, limit="message")
     async def put_redact(
@@ -84,6 +95,8 @@ class SendApi:
             return {"event_id": await self._members.set(room, caller.user_id, state_key, content)}
         if event_type == "m.room.canonical_alias":
             await self._directory.check_canonical(room, content)
+        if (event_type, state_key) == ("m.room.server_acl", ""):
+            check_acl(content, self._server_name)
         sent = await self._writer.send(room, Draft(event_type, caller.user_id, content, state_key=state_key))
         return {"event_id": sent.event_id}
 

@@ -4,14 +4,15 @@ Spec: client-server-api "Creation", POST /createRoom.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from hs.matrix.errors import BadJson, InvalidParam
+from hs.matrix.errors import BadJson, InvalidParam, InvalidRoomState
 from hs.matrix.ids import parse_user_id
 from hs.matrix.room_versions import DEFAULT_ROOM_VERSION, RoomVersion, get_room_version
+from hs.matrix.server_acl import is_allowed
 from hs.rooms.drafts import Draft, OnWrite
 from hs.rooms.membership import ProfileSource
 from hs.rooms.writer import RoomWriter
@@ -84,7 +85,7 @@ class RoomCreator:
         version = get_room_version(
             DEFAULT_ROOM_VERSION if request.room_version is None else request.room_version
         )
-        self._check(request)
+        self._check(creator, request)
         drafts = plan_state(creator, request, version, alias)
         for target in dict.fromkeys(request.invite):
             drafts.append(await self._invite(creator, target, request.is_direct))
@@ -102,27 +103,47 @@ class RoomCreator:
         )
         return await self._writer.create_room(version, room_id, [create, join, *drafts], on_write)
 
-    def _check(self, request: CreateRoom) -> None:
+    def _check(self, creator: str, request: CreateRoom) -> None:
         if len(request.invite) > MAX_INVITES:
             raise InvalidParam(f"at most {MAX_INVITES} users can be invited at creation")
         if len(request.initial_state) > MAX_INITIAL_STATE:
             raise InvalidParam(f"at most {MAX_INITIAL_STATE} initial_state events are accepted")
         if request.invite_3pid:
             raise InvalidParam("invite_3pid needs an identity server, which is not supported")
-        invited = [
-            entry.state_key
-            for entry in request.initial_state
-            if entry.type == "m.room.member" and entry.content.get("membership") == "invite"
-        ]
-        for target in (*request.invite, *invited):
-            parse_user_id(target)
-            self._gate.check_invite(target)
+        for target in request.invite:
+            self._check_invite(target)
+        for entry in request.initial_state:
+            if entry.type == "m.room.member":
+                self._check_member(creator, entry)
+            elif (entry.type, entry.state_key) == ("m.room.server_acl", ""):
+                check_acl(entry.content, self._server_name)
+
+    def _check_member(self, creator: str, entry: InitialState) -> None:
+        """Whom the creator may make a member of what kind before there is anybody else."""
+        parse_user_id(entry.state_key)
+        membership = entry.content.get("membership")
+        if membership not in (("join",) if entry.state_key == creator else ("invite", "ban")):
+            raise InvalidRoomState(
+                "initial_state can invite and ban others, and leaves the creator in the room"
+            )
+        if membership == "invite":
+            self._check_invite(entry.state_key)
+
+    def _check_invite(self, target: str) -> None:
+        parse_user_id(target)
+        self._gate.check_invite(target)
 
     async def _invite(self, creator: str, target: str, is_direct: bool) -> Draft:
         content: dict[str, Any] = {"membership": "invite", **await self._profiles.member_fields(target)}
         if is_direct:
             content["is_direct"] = True
         return _member(creator, target, content)
+
+
+def check_acl(content: Mapping[str, Any], server_name: str) -> None:
+    """InvalidParam for an m.room.server_acl that would shut this server out of the room, and nobody could undo."""
+    if not is_allowed(content, server_name):
+        raise InvalidParam("the server ACL would deny this server")
 
 
 def _member(sender: str, target: str, content: dict[str, Any]) -> Draft:

@@ -79,6 +79,42 @@ async def test_joining_or_knocking_on_what_is_no_room(town: Town, target: str, e
     assert (await alice.post("knock", target)).error == error
 
 
+@pytest.mark.parametrize("name", ["via", "server_name"])
+async def test_servers_to_go_through_may_be_named(town: Town, name: str) -> None:
+    alice, bob = await town.people("alice", "bob")
+    rules = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    opened = await alice.create_room(preset="public_chat")
+    knockable = await alice.create_room(initial_state=[rules])
+    for action, room_id in (("join", opened), ("knock", knockable)):
+        url = f"/_matrix/client/v3/{action}/{room_id}?{name}=a.example&{name}=nonsense%20&{name}="
+        assert (await bob.raw("POST", url, b"{}")).status == 200
+        assert await membership(alice, room_id, bob.user_id) == action
+
+
+async def test_nobody_leaves_twice(town: Town) -> None:
+    alice, bob, carol = await town.people("alice", "bob", "carol")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    assert (await bob.post("rooms", room_id, "leave")).status == 200
+    # The auth rules let those leave who are in, invited or knocking.
+    for person in (bob, carol):
+        assert (await person.post("rooms", room_id, "leave")).error == (403, "M_FORBIDDEN")
+    leave = {"membership": "leave"}
+    answer = await bob.set_state(room_id, "m.room.member", leave, bob.user_id)
+    assert answer.error == (403, "M_FORBIDDEN")
+
+
+async def test_null_for_no_reason(town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    room_id = await alice.create_room(preset="public_chat")
+    assert (await bob.post("join", room_id, body={"reason": None})).status == 200
+    body = {"user_id": bob.user_id, "reason": None}
+    assert (await alice.post("rooms", room_id, "kick", body=body)).status == 200
+    assert await alice.state(room_id, "m.room.member", bob.user_id) == {"membership": "leave"}
+    body = {"user_id": None}
+    assert (await alice.post("rooms", room_id, "kick", body=body)).error == (400, "M_BAD_JSON")
+
+
 async def test_an_invite_is_refused_by_leaving(town: Town) -> None:
     alice, bob = await town.people("alice", "bob")
     room_id = await alice.create_room()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.people import Town
+from tests.people import Person, Town
 
 
 async def test_a_private_room_has_the_preset_of_the_spec(town: Town) -> None:
@@ -130,6 +130,67 @@ async def test_wrong_requests_are_told_what_is_wrong(
     answer = await alice.post("createRoom", body=request_body)
     assert answer.error == (400, errcode), answer
     assert (await alice.get("joined_rooms")).body == {"joined_rooms": []}
+
+
+async def test_null_is_the_same_as_nothing(town: Town) -> None:
+    alice = await town.person("alice")
+    fields = ("visibility", "room_alias_name", "name", "topic", "invite", "invite_3pid", "room_version")
+    more = ("creation_content", "preset", "is_direct", "power_level_content_override")
+    entry = {"type": "org.example", "state_key": None, "content": {"kept": None}}
+    body: dict[str, Any] = dict.fromkeys((*fields, *more)) | {"initial_state": [entry]}
+    room_id = await alice.create_room(**body)
+    assert (await alice.state(room_id, "m.room.join_rules"))["join_rule"] == "invite"
+    assert await alice.state(room_id, "m.room.name") is None
+    assert await alice.state(room_id, "org.example") == {"kept": None}
+    await alice.create_room(initial_state=None)
+    entry = {"type": None, "content": {}}
+    assert (await alice.post("createRoom", body={"initial_state": [entry]})).error == (400, "M_BAD_JSON")
+
+
+async def test_members_in_the_initial_state(town: Town) -> None:
+    alice, bob, mallory = await town.people("alice", "bob", "mallory")
+
+    def member(person: Person, **content: Any) -> dict[str, Any]:
+        return {"type": "m.room.member", "state_key": person.user_id, "content": content}
+
+    room_id = await alice.create_room(
+        initial_state=[
+            member(alice, membership="join", displayname="Alice of the den"),
+            member(bob, membership="invite"),
+            member(mallory, membership="ban", reason="noise"),
+        ]
+    )
+    assert (await alice.state(room_id, "m.room.member", alice.user_id))["displayname"] == "Alice of the den"
+    await bob.join(room_id)
+    assert (await mallory.post("join", room_id)).error == (403, "M_FORBIDDEN")
+    for entry in (
+        member(alice, membership="leave"),
+        member(alice, membership="ban"),
+        member(alice, membership="invite"),
+        member(alice),
+        member(bob, membership="join"),
+        member(bob, membership="leave"),
+        member(bob, membership="knock"),
+        member(bob, membership=["invite"]),
+        member(bob),
+    ):
+        answer = await alice.post("createRoom", body={"initial_state": [entry]})
+        assert answer.error == (400, "M_INVALID_ROOM_STATE"), entry
+    for state_key in ("", "bob", "@bob"):
+        entry = {"type": "m.room.member", "state_key": state_key, "content": {"membership": "ban"}}
+        answer = await alice.post("createRoom", body={"initial_state": [entry]})
+        assert answer.error == (400, "M_INVALID_PARAM"), entry
+    assert (await alice.get("joined_rooms")).body == {"joined_rooms": [room_id]}
+
+
+async def test_a_room_that_denies_its_own_server_is_not_made(town: Town) -> None:
+    alice = await town.person("alice")
+    for content in ({}, {"allow": ["*"], "deny": [town.server_name]}):
+        acl = {"type": "m.room.server_acl", "content": content}
+        answer = await alice.post("createRoom", body={"initial_state": [acl]})
+        assert answer.error == (400, "M_INVALID_PARAM")
+    acl = {"type": "m.room.server_acl", "content": {"allow": [town.server_name]}}
+    await alice.create_room(initial_state=[acl])
 
 
 async def test_invites_by_email_are_denied(town: Town) -> None:

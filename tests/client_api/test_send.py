@@ -233,6 +233,19 @@ async def test_state_needs_the_level(town: Town) -> None:
     assert own.error == (403, "M_FORBIDDEN")
 
 
+async def test_a_server_acl_must_not_deny_this_server(town: Town) -> None:
+    alice = await town.person("alice")
+    room_id = await alice.create_room()
+    host = town.server_name.partition(":")[0]
+    for content in ({}, {"allow": ["other.example"]}, {"allow": ["*"], "deny": [host.upper()]}):
+        answer = await alice.set_state(room_id, "m.room.server_acl", content)
+        assert answer.error == (400, "M_INVALID_PARAM")
+    for content in ({"allow": ["*"]}, {"allow": [host], "deny": ["evil.example"]}):
+        assert (await alice.set_state(room_id, "m.room.server_acl", content)).status == 200
+    # With a key it is nothing that servers look at.
+    assert (await alice.set_state(room_id, "m.room.server_acl", {}, "key")).status == 200
+
+
 async def test_state_of_another_user_is_theirs(town: Town) -> None:
     alice, bob = await town.people("alice", "bob")
     room_id = await alice.create_room(preset="public_chat", power_level_content_override={"state_default": 0})
