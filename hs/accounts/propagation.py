@@ -94,6 +94,9 @@ class AccountRooms:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for run in self._runs.values():
+            # Tasks that had not begun yet.
+            run.release(run.waiting)
 
     def _start(self, user_id: str) -> _Run:
         run = self._runs.get(user_id)
@@ -153,7 +156,8 @@ class AccountRooms:
                 if run.wake.is_set():
                     return
                 async with self._turns:
-                    have_all_heard &= await self._tell_room(change, room)
+                    has_heard = await self._tell_room(change, room)
+                have_all_heard = have_all_heard and has_heard
                 awaited -= 1
                 if awaited <= 0:
                     run.release(waiting)
