@@ -18,6 +18,7 @@ from hs.matrix.push_evaluation import (
     compile_rules,
 )
 from hs.matrix.push_rules import NO_RULES, PushRules, Rule, encode_rules
+from hs.storage.notifications import UserRules
 
 NOTHING, NOTIFY, HIGHLIGHT = 0, 1, 2
 
@@ -67,6 +68,7 @@ class JudgedEvent:
     def __init__(self, event: EventView) -> None:
         self.plain = PushEvent(event)
         self.sender = event.sender
+        self.is_state = event.state_key is not None
         self.mentioned = list_mentioned(event.content)
         self._event = event
         self._naming: PushEvent | None = None
@@ -118,8 +120,8 @@ class Audience:
         self.room_id = room_id
         self.is_loaded = False
         self.names: dict[str, str | None] = {}
-        # Users whose rules have changed, to be put into their groups before the next event; None: not known.
-        self.changed: dict[str, PushRules | None] = {}
+        # Users whose rules may have changed and are to be read before the next event.
+        self.changed: set[str] = set()
         # Power levels as last looked up, by the numbers of the events that say them.
         self.levels: tuple[tuple[int, int], PowerLevels] | None = None
         self.joined: int | None = None
@@ -128,6 +130,9 @@ class Audience:
         self._quiet: set[str] = set()
         self._flips: dict[str, bool] = {}
         self._needs: frozenset[str] = frozenset()
+        # Who ignores whom, by either.
+        self._ignored: dict[str, frozenset[str]] = {}
+        self._ignored_by: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         """How many users."""
@@ -141,14 +146,15 @@ class Audience:
         """What the rules of some user look at."""
         return self._needs
 
-    def add(self, user_id: str, display_name: str | None, rules: PushRules, is_quiet: bool) -> None:
-        """A user who is in the room from here on; `is_quiet` is what the database says."""
+    def add(self, user_id: str, display_name: str | None, rules: UserRules) -> None:
+        """A user who is in the room from here on."""
         self.names[user_id] = display_name
-        (self._quiet.add if is_quiet else self._quiet.discard)(user_id)
-        self.set_rules(user_id, rules)
+        (self._quiet.add if rules.is_quiet else self._quiet.discard)(user_id)
+        self.set_rules(user_id, rules.rules, rules.ignored)
 
-    def set_rules(self, user_id: str, rules: PushRules) -> None:
+    def set_rules(self, user_id: str, rules: PushRules, ignored: frozenset[str]) -> None:
         """Put the user into the group of these rules."""
+        self._set_ignored(user_id, ignored)
         self._leave_group(user_id)
         reduced = rules if rules is NO_RULES else reduce_rules(rules, self.room_id)
         key = _PLAIN_KEY if reduced is NO_RULES else encode_rules(reduced)
@@ -166,8 +172,9 @@ class Audience:
     def remove(self, user_id: str) -> None:
         """A user who is not in the room any more."""
         self._leave_group(user_id)
+        self._set_ignored(user_id, frozenset())
         self.names.pop(user_id, None)
-        self.changed.pop(user_id, None)
+        self.changed.discard(user_id)
         self._flips.pop(user_id, None)
 
     def take_flips(self) -> dict[str, bool]:
@@ -199,6 +206,11 @@ class Audience:
             if group in mentioned:
                 level = level_of(group.rules.evaluate(event.naming, facts))
                 _set(exceptions, mentioned[group], level, base)
+        if not event.is_state:
+            # Those who ignore the sender are not even sent it.
+            for user_id in self._ignored_by.get(event.sender, ()):
+                base = NOTHING if self._group_of[user_id].is_quiet else push
+                _set(exceptions, [user_id], NOTHING, base)
         # Nobody is told of what they did themselves.
         exceptions.pop(event.sender, None)
         return exceptions
@@ -216,6 +228,17 @@ class Audience:
             level = level_of(group.rules.evaluate(view, facts, self.names.get(user_id)))
             if level != base:
                 exceptions[user_id] = (base, level)
+
+    def _set_ignored(self, user_id: str, ignored: frozenset[str]) -> None:
+        for sender in self._ignored.pop(user_id, ()):
+            ignoring = self._ignored_by[sender]
+            ignoring.discard(user_id)
+            if not ignoring:
+                del self._ignored_by[sender]
+        if ignored:
+            self._ignored[user_id] = ignored
+            for sender in ignored:
+                self._ignored_by.setdefault(sender, set()).add(user_id)
 
     def _leave_group(self, user_id: str) -> None:
         group = self._group_of.pop(user_id, None)

@@ -11,7 +11,6 @@ from cachetools import LRUCache
 
 from hs.matrix.power_levels import PowerLevels
 from hs.matrix.push_evaluation import RoomFacts, compile_rules
-from hs.matrix.push_rules import PushRules
 from hs.matrix.relations import THREAD, Relation, find_relation
 from hs.rooms.audience import PLAIN_RULES, Audience, JudgedEvent, is_room_mention, level_of
 from hs.rooms.drafts import Judgement, Judgements
@@ -66,12 +65,12 @@ class PushJudge:
         """Read again who is in the room."""
         self._audiences.pop(room_nid, None)
 
-    def on_push_rules(self, user_id: str, rules: PushRules | None) -> None:
-        """The user's rules are these from now on; None where they have to be read."""
+    def on_rules(self, user_id: str) -> None:
+        """The user may have other push rules from now on, or ignore others."""
         for audience in self._audiences.values():
             # While an audience is being read it is not known who is in it.
             if user_id in audience or not audience.is_loaded:
-                audience.changed[user_id] = rules
+                audience.changed.add(user_id)
 
     async def judge(
         self, stage: Stage, first: int, members: Sequence[MemberRow], gone_members: Sequence[str]
@@ -101,7 +100,7 @@ class PushJudge:
         audience = self._audiences[room.room_nid] = Audience(room.room_id)
         if stage.committed.extremities:
             for i, member in enumerate(await self._store.list_members(room.room_nid)):
-                audience.add(member.user_id, member.display_name, member.rules, member.is_quiet)
+                audience.add(member.user_id, member.display_name, member.rules)
                 if i % _MEMBERS_AT_ONCE == 0:
                     await asyncio.sleep(0)  # others have their turn: rules of many users take a while
         audience.is_loaded = True
@@ -119,12 +118,11 @@ class PushJudge:
         joins = {user_id for user_id in joins if user_id not in audience or user_id in leaves}
         if not audience.changed and not joins:
             return {}
-        changed, audience.changed = audience.changed, {}
-        unknown = joins | {user_id for user_id, rules in changed.items() if rules is None}
-        found = await self._store.list_rules(room.room_nid, list(unknown)) if unknown else {}
-        for user_id, rules in changed.items():
+        changed, audience.changed = audience.changed, set()
+        found = await self._store.list_rules(room.room_nid, list(joins | changed))
+        for user_id in changed:
             if user_id in audience:
-                audience.set_rules(user_id, found[user_id].rules if rules is None else rules)
+                audience.set_rules(user_id, found[user_id].rules, found[user_id].ignored)
         return found
 
     # --- one event --------------------------------------------------------------------------------
@@ -160,8 +158,10 @@ class PushJudge:
         """What it is to the user who is invited: one of us, and not in the room yet."""
         if not self.is_local(target):
             return {}
-        rules = (await self._store.list_rules(room_nid, [target]))[target].rules
-        level = level_of(compile_rules(rules, target).evaluate(event.plain, facts))
+        found = (await self._store.list_rules(room_nid, [target]))[target]
+        if event.sender in found.ignored:
+            return {}
+        level = level_of(compile_rules(found.rules, target).evaluate(event.plain, facts))
         return {target: (push, level)} if level != push else {}
 
     async def _facts(self, stage: Stage, audience: Audience, placed: PlacedEvent) -> RoomFacts:
@@ -234,5 +234,4 @@ def _move(audience: Audience, member: MemberRow, joining: Mapping[str, UserRules
     elif user_id in audience:
         audience.names[user_id] = member.display_name
     else:
-        found = joining[user_id]
-        audience.add(user_id, member.display_name, found.rules, found.is_quiet)
+        audience.add(user_id, member.display_name, joining[user_id])

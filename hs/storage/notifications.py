@@ -3,22 +3,34 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import asyncpg
+
+from hs.matrix.ignored_users import decode_ignored
 from hs.matrix.push_rules import NO_RULES, PushRules, decode_rules
 from hs.storage.database import Database
-from hs.storage.user_data import PUSH_RULES
+from hs.storage.user_data import IGNORED_USERS, PUSH_RULES
 
 # Unread events of one room are counted so far and no further, newest first: nobody reads a longer number.
 MAX_COUNTED = 10_000
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UserRules:
+    """What a user makes of events in a room; `is_quiet` is what push_quiet says."""
+
+    rules: PushRules
+    ignored: frozenset[str]
+    is_quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRules:
-    """One of our users in a room; `is_quiet` is what push_quiet says."""
+    """One of our users in a room."""
 
     user_id: str
     display_name: str | None
-    rules: PushRules
-    is_quiet: bool
+    rules: UserRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +63,6 @@ class StoredCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class UserRules:
-    """What a user's rules are, and whether push_quiet has the room for them."""
-
-    rules: PushRules
-    is_quiet: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ReadMark:
     """A user has read all of the room up to a stream ordering, and the main timeline perhaps further."""
 
@@ -77,35 +81,25 @@ class NotificationStore:
     async def list_members(self, room_nid: int) -> list[MemberRules]:
         """Our joined users in the room."""
         rows = await self._database.fetch(
-            "SELECT l.user_id, m.display_name, a.content, q.user_id IS NOT NULL AS is_quiet "
-            "FROM local_memberships l JOIN memberships m USING (room_nid, user_id) "
-            "LEFT JOIN account_data a ON a.user_id = l.user_id AND a.room_id = '' AND a.type = $2 "
-            "LEFT JOIN push_quiet q ON q.user_id = l.user_id AND q.room_nid = l.room_nid AND q.until IS NULL "
-            "WHERE l.room_nid = $1 AND l.membership = 'join'",
+            f"SELECT u.user_id, m.display_name, {_RULES} FROM local_memberships u"
+            f" JOIN memberships m USING (room_nid, user_id) {_JOIN_RULES}"
+            " WHERE u.room_nid = $1 AND u.membership = 'join'",
             room_nid,
             PUSH_RULES,
+            IGNORED_USERS,
         )
-        return [
-            MemberRules(
-                row["user_id"],
-                row["display_name"],
-                _rules(row["content"]),
-                row["is_quiet"],
-            )
-            for row in rows
-        ]
+        return [MemberRules(row["user_id"], row["display_name"], _rules(row)) for row in rows]
 
     async def list_rules(self, room_nid: int, user_ids: Sequence[str]) -> dict[str, UserRules]:
-        """The rules of all these users, and whether the room is quiet to them."""
+        """The rules of all these users."""
         rows = await self._database.fetch(
-            "SELECT u.user_id, a.content, q.user_id IS NOT NULL AS is_quiet FROM unnest($2::text[]) AS u (user_id) "
-            "LEFT JOIN account_data a ON a.user_id = u.user_id AND a.room_id = '' AND a.type = $3 "
-            "LEFT JOIN push_quiet q ON q.user_id = u.user_id AND q.room_nid = $1 AND q.until IS NULL",
+            f"SELECT u.user_id, {_RULES} FROM unnest($4::text[]) AS u (user_id) {_JOIN_RULES}",
             room_nid,
-            user_ids,
             PUSH_RULES,
+            IGNORED_USERS,
+            user_ids,
         )
-        return {row["user_id"]: UserRules(_rules(row["content"]), row["is_quiet"]) for row in rows}
+        return {row["user_id"]: _rules(row) for row in rows}
 
     async def count_joined(self, room_nid: int, at_most: int) -> int:
         """How many users are in the room, ours and others; `at_most` where there are more."""
@@ -183,8 +177,22 @@ class NotificationStore:
         }
 
 
-def _rules(content: bytes | None) -> PushRules:
-    return NO_RULES if content is None else decode_rules(content)
+# Of users u, in the room $1.
+_RULES = "a.content AS rules, i.content AS ignored, q.user_id IS NOT NULL AS is_quiet"
+_JOIN_RULES = """
+    LEFT JOIN account_data a ON a.user_id = u.user_id AND a.room_id = '' AND a.type = $2
+    LEFT JOIN account_data i ON i.user_id = u.user_id AND i.room_id = '' AND i.type = $3
+    LEFT JOIN push_quiet q ON q.user_id = u.user_id AND q.room_nid = $1 AND q.until IS NULL
+"""
+
+
+def _rules(row: asyncpg.Record) -> UserRules:
+    rules, ignored = row["rules"], row["ignored"]
+    return UserRules(
+        NO_RULES if rules is None else decode_rules(rules),
+        _NOBODY if ignored is None else decode_ignored(ignored),
+        row["is_quiet"],
+    )
 
 
 # Per request: the position to count from, the newest events that notify, corrections for this user, and

@@ -11,12 +11,13 @@ from hs.storage.database import Database, Writer
 from hs.storage.streams import StreamIds, load_stream
 
 PUSH_RULES = "m.push_rules"
+IGNORED_USERS = "m.ignored_user_list"
 
 # Called with the user and the stream id, once everything up to it is committed.
 OnAccountData = Callable[[str, int], None]
 
-# Called with the user and the changed push rules; None where it is not known whether they have changed.
-OnPushRules = Callable[[str, PushRules | None], None]
+# Called with a user for whom events are to be judged otherwise from now on, perhaps.
+OnRules = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ class AccountDataStore:
         self._database = database
         self._stream = stream
         self._on_account_data = on_account_data
-        self._on_push_rules: OnPushRules = lambda user_id, rules: None
+        self._on_rules: OnRules = lambda user_id: None
 
-    def on_push_rules(self, listener: OnPushRules) -> None:
-        """Tell `listener` of changed push rules once they are committed, before the change is answered."""
-        self._on_push_rules = listener
+    def on_rules(self, listener: OnRules) -> None:
+        """Tell `listener` of new push rules and ignored users once committed, before the change is answered."""
+        self._on_rules = listener
 
     async def list_account_data(self, user_id: str) -> list[AccountDataEvent]:
         """All there is; m.push_rules always among it."""
@@ -100,6 +101,9 @@ class AccountDataStore:
             self._announce(ids.on_failed, user_id, ids.last)
             async with self._database.write() as writer:
                 await _upsert(writer, user_id, room_id, type, content, ids.last)
+                if type == IGNORED_USERS and not room_id:
+                    ids.on_failed(lambda: self._on_rules(user_id))
+                    writer.after_commit(lambda: self._on_rules(user_id))
 
     async def find_push_rules(self, user_id: str) -> PushRules:
         """What the user has changed of the push rules."""
@@ -115,7 +119,7 @@ class AccountDataStore:
         with self._stream.reserve(1) as ids:
             self._announce(ids.on_published, user_id, ids.last)
             self._announce(ids.on_failed, user_id, ids.last)
-            ids.on_failed(lambda: self._on_push_rules(user_id, None))
+            ids.on_failed(lambda: self._on_rules(user_id))
             async with self._database.write() as writer:
                 # There may be no row to lock yet.
                 await writer.execute(
@@ -128,7 +132,7 @@ class AccountDataStore:
                 )
                 changed = change(NO_RULES if stored is None else decode_rules(stored))
                 await _upsert(writer, user_id, "", PUSH_RULES, encode_rules(changed), ids.last)
-                writer.after_commit(lambda: self._on_push_rules(user_id, changed))
+                writer.after_commit(lambda: self._on_rules(user_id))
         return changed
 
     def _announce(self, register: Callable[[Callable[[], None]], None], user_id: str, stream_id: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from hs.engine import Engine
@@ -10,6 +11,7 @@ from hs.matrix.push_rules import Action, PushRules, Rule, RuleBody, delete_rule,
 from hs.rooms.audience import Audience, reduce_rules
 from hs.rooms.drafts import Committed, Draft, SentEvent
 from hs.storage.database import Database, Writer
+from hs.storage.notifications import UserRules
 from hs.storage.rooms import RoomInfo
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore
@@ -23,7 +25,7 @@ NOTHING, NOTIFY, HIGHLIGHT = 0, 1, 2
 def rules(engine: Engine, database: Database) -> AccountDataStore:
     """Push rules whose changes the engine hears of."""
     store = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
-    store.on_push_rules(engine.judge.on_push_rules)
+    store.on_rules(engine.judge.on_rules)
     return store
 
 
@@ -207,7 +209,7 @@ async def test_rules_whose_change_is_in_doubt_are_read_again(
     await engine.writer.send(room, message())
     deaf = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
     await deaf.change_push_rules(BOB, keyword("cake"))
-    engine.judge.on_push_rules(BOB, None)
+    engine.judge.on_rules(BOB)
     sent = await engine.writer.send(room, text(ALICE, "cake"))
     assert await exceptions_of(database, sent) == {BOB: (NOTIFY, HIGHLIGHT)}
 
@@ -290,6 +292,32 @@ async def test_a_rule_about_somebody_else_is_not_about_oneself(
     assert await exceptions_of(database, sent) == {CAROL: (NOTIFY, HIGHLIGHT)}
 
 
+async def test_who_is_ignored_notifies_nobody_who_ignores_them(
+    engine: Engine, database: Database, room: RoomInfo, rules: AccountDataStore
+) -> None:
+    async def ignore(*user_ids: str) -> None:
+        content = msgspec.json.encode({"ignored_users": {user_id: {} for user_id in user_ids}})
+        await rules.set_account_data(BOB, "", "m.ignored_user_list", content)
+
+    await engine.writer.send(room, message())
+    await ignore(ALICE)
+    sent = await engine.writer.send(room, mention(ALICE, BOB, CAROL))
+    assert await exceptions_of(database, sent) == {BOB: (NOTIFY, NOTHING), CAROL: (NOTIFY, HIGHLIGHT)}
+    assert await exceptions_of(database, await engine.writer.send(room, message(CAROL))) == {}
+    other = await make_room(engine)
+    await engine.memberships.invite(other, ALICE, BOB)
+    assert not await database.fetch("SELECT FROM push_exceptions WHERE room_nid = $1", other.room_nid)
+    await rules.change_push_rules(BOB, muted(room))
+    sent = await engine.writer.send(room, mention(ALICE, BOB))
+    assert await exceptions_of(database, sent) == {}
+    await ignore()
+    sent = await engine.writer.send(room, mention(ALICE, BOB))
+    assert await exceptions_of(database, sent) == {BOB: (NOTHING, HIGHLIGHT)}
+    await rules.set_account_data(BOB, "", "m.ignored_user_list", b'{"ignored_users":["@alice:hs.test"]}')
+    sent = await engine.writer.send(room, mention(ALICE, BOB))
+    assert await exceptions_of(database, sent) == {BOB: (NOTHING, HIGHLIGHT)}
+
+
 def test_rules_of_other_rooms_are_left_out() -> None:
     def mute(rule_id: str, room_id: str, **other: Any) -> Rule:
         condition = {"kind": "event_match", "key": "room_id", "pattern": room_id}
@@ -309,7 +337,8 @@ def test_rules_of_other_rooms_are_left_out() -> None:
 def test_users_without_rules_for_the_room_are_one_group() -> None:
     audience = Audience("!a")
     for number in range(100):
-        audience.add(f"@{number}:hs.test", None, PushRules(room=(Rule(f"!{number}", []),)), False)
+        rules = PushRules(room=(Rule(f"!{number}", []),))
+        audience.add(f"@{number}:hs.test", None, UserRules(rules, frozenset(), False))
     assert len(audience) == 100
     assert len(audience._groups) == 1
     for number in range(100):

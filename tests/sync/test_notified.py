@@ -117,7 +117,7 @@ async def test_what_does_not_notify_is_not_listed(
     engine: Engine, database: Database, room: RoomInfo, reader: Reader
 ) -> None:
     rules = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
-    rules.on_push_rules(engine.judge.on_push_rules)
+    rules.on_rules(engine.judge.on_rules)
     gone = await engine.writer.send(room, call())
     await engine.writer.send(room, redaction(gone.event_id))
     await rules.change_push_rules(BOB, lambda r: put_rule(r, "content", "x", RuleBody([], pattern="x")))

@@ -101,7 +101,7 @@ def reader(engine: Engine, database: Database) -> Reader:
 def rules(engine: Engine, database: Database) -> AccountDataStore:
     """Push rules whose changes the engine hears of."""
     store = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
-    store.on_push_rules(engine.judge.on_push_rules)
+    store.on_rules(engine.judge.on_rules)
     return store
 
 
