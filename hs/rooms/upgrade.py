@@ -10,7 +10,7 @@ Whatever happens between the two leaves the old room as it was, and an unused ne
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class OldRoom:
     info: RoomInfo
     state: dict[StateKey, EventRecord]
     power: PowerLevels
+    # Of the room when it was in use, where an earlier upgrade has raised them; None where there are none.
+    levels: dict[str, Any] | None
     last_event_id: str | None
 
     def content(self, key: StateKey) -> dict[str, Any] | None:
@@ -96,7 +98,21 @@ class OldRooms:
         power = PowerLevels.of_room(room.version, state[_CREATE], state.get(_POWER))
         place = await self._timeline.find_place_at(room.room_nid, _NEWEST)
         last = None if place is None else await self._events.get(place.event_nid)
-        return OldRoom(room, state, power, None if last is None else last.event_id)
+        levels = await self._find_levels(room, state)
+        return OldRoom(room, state, power, levels, None if last is None else last.event_id)
+
+    async def _find_levels(
+        self, room: RoomInfo, state: Mapping[StateKey, EventRecord]
+    ) -> dict[str, Any] | None:
+        present = state.get(_POWER)
+        if present is None:
+            return None
+        if _TOMBSTONE in state and present.replaces_nid:
+            former = await self._events.get(present.replaces_nid)
+            power = PowerLevels.of_room(room.version, state[_CREATE], former)
+            if close_power_levels(former.content, power, room.version) == present.content:
+                return dict(former.content)
+        return dict(present.content)
 
     async def find_create(self, room: RoomInfo) -> EventRecord | None:
         """A room's create event, or None."""
@@ -230,11 +246,10 @@ class RoomUpgrader:
             if ban.state_key not in creators
         ]
         # Last: until there is one, who made the room may do all of this, whatever their level.
-        levels = old.content(_POWER)
         adapted = (
             power_levels(user_id, request, version)
-            if levels is None
-            else adapt_power_levels(levels, old.info.version, version, old.power.creators, creators)
+            if old.levels is None
+            else adapt_power_levels(old.levels, old.info.version, version, old.power.creators, creators)
         )
         drafts.append(Draft(_POWER[0], user_id, adapted, state_key=""))
         return await self._creator.make(version, create_draft(user_id, request, version), drafts)

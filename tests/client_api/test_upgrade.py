@@ -341,9 +341,14 @@ class TestRepetition:
     async def test_another_version_is_another_upgrade(self, town: Town) -> None:
         alice = await town.person("alice")
         room_id = await alice.create_room(room_version=OLD)
+        levels = await alice.state(room_id, "m.room.power_levels")
         first, second = await upgrade(alice, room_id, "10"), await upgrade(alice, room_id, "11")
         assert first != second
         assert (await alice.state(room_id, "m.room.tombstone"))["replacement_room"] == second
+        # The new room is as the old one was when it was in use.
+        assert (await alice.state(room_id, "m.room.power_levels"))["events_default"] == 50
+        for one in (first, second):
+            assert await alice.state(one, "m.room.power_levels") == levels
 
     @pytest.mark.parametrize("replacement", [None, 5, "", "!nowhere:test.example", "no room", "\x00"])
     async def test_a_tombstone_that_leads_nowhere_is_replaced(self, town: Town, replacement: Any) -> None:
