@@ -180,7 +180,7 @@ def check(method: str, url_path: str, status: int, body: Any) -> None:
 
 def check_headers(url_path: str, headers: Mapping[str, str]) -> None:
     """InvalidAnswer where a browser could not read the answer, or would not take it for JSON."""
-    if not url_path.startswith("/_matrix/"):
+    if not url_path.startswith(("/_matrix/", "/.well-known/")):
         return
     if headers.get("Access-Control-Allow-Origin") != "*":
         raise InvalidAnswer(f"{url_path}: no CORS headers: {dict(headers)}")
