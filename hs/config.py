@@ -180,6 +180,23 @@ class AppservicesConfig(msgspec.Struct, frozen=True, kw_only=True):
     files: Annotated[tuple[Path, ...], Meta(description="Registration files (YAML).")] = ()
 
 
+class PresenceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Telling users who is online."""
+
+    enabled: Annotated[
+        bool, Meta(description="false: clients may say what they are, and nobody is told.")
+    ] = True
+    max_room_members: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Sharing a room with more joined members does not make users hear of each other: in "
+            "large rooms presence costs more than all messages. They may still be asked for one by one.",
+        ),
+    ] = 200
+
+
 class EventCacheConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Events kept in memory."""
 
@@ -222,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     registration: RegistrationConfig = RegistrationConfig()
     rate_limits: RateLimits = RateLimits()
     appservices: AppservicesConfig = AppservicesConfig()
+    presence: PresenceConfig = PresenceConfig()
     event_cache: EventCacheConfig = EventCacheConfig()
     log: LogConfig = LogConfig()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hs.config import PresenceConfig
 from hs.engine import Engine
 from hs.matrix.tokens import StreamToken
 from hs.rooms.clock import Clock
@@ -9,6 +10,7 @@ from hs.storage.aliases import DirectoryStore
 from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.members import MemberStore
+from hs.storage.presence import PresenceStore
 from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
@@ -20,11 +22,13 @@ from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
+from hs.sync.presence import Presence
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections
 from hs.sync.room_timeline import RoomTimelines
 from hs.sync.sync_rooms import SyncRooms
 from hs.sync.sync_v2 import SyncV2
+from hs.sync.typing import Typing
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
 from hs.sync.window import RoomReads
@@ -46,6 +50,8 @@ class Readers:
     sync: SyncV2
     old_sync: OldSync
     event_stream: EventStream
+    typing: Typing
+    presence: Presence
 
 
 def build_readers(
@@ -55,6 +61,7 @@ def build_readers(
     account_data: AccountDataStore,
     account_data_stream: StreamIds,
     notifier: Notifier,
+    presence_config: PresenceConfig | None = None,
 ) -> Readers:
     """The read side; from here on it hears of the engine's commits."""
     members, timeline = MemberStore(database), TimelineStore(database)
@@ -82,8 +89,23 @@ def build_readers(
     snapshots = RoomSnapshots(RoomTimelines(reads, visibility), room_reader, engine.events, client_events)
     room_waiters = RoomWaiters()
     pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
+    typing, presence_config = Typing(clock, notifier.wake_room), presence_config or PresenceConfig()
+    presence = Presence(
+        PresenceStore(database),
+        notifier,
+        clock,
+        enabled=presence_config.enabled,
+        max_room_members=presence_config.max_room_members,
+    )
     # In this order: who is woken must find the news, and must be known to be in the room.
-    for listener in (user_rooms.on_commit, news.on_commit, notifier.on_commit, room_waiters.on_commit):
+    for listener in (
+        user_rooms.on_commit,
+        news.on_commit,
+        typing.on_commit,
+        presence.on_commit,
+        notifier.on_commit,
+        room_waiters.on_commit,
+    ):
         engine.committer.on_commit(listener)
     return Readers(
         members=members,
@@ -108,4 +130,6 @@ def build_readers(
             snapshots,
         ),
         event_stream=EventStream(current_token, user_rooms, notifier, room_waiters, news, access, pages),
+        typing=typing,
+        presence=presence,
     )

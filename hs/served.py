@@ -20,6 +20,7 @@ from hs.client_api.member_events import MemberEvents
 from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
 from hs.client_api.old_sync import OldSyncApi
+from hs.client_api.presence import PresenceApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.registration import RegistrationApi
@@ -28,6 +29,7 @@ from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.sync import SyncApi
 from hs.client_api.timestamps import TimestampsApi
+from hs.client_api.typing import TypingApi
 from hs.client_api.upgrade import UpgradeApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.config import Config
@@ -133,6 +135,8 @@ def _room_apis(
             EventsByTime(TimestampStore(database), engine.events, readers.visibility),
         ),
         SyncApi(readers.sync, people.filters),
+        TypingApi(engine.rooms, readers.access, readers.typing, readers.presence.active),
+        PresenceApi(readers.presence),
         OldSyncApi(
             engine.rooms,
             readers.access,

@@ -66,7 +66,13 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     stack.push_async_callback(engine.upgrader.close)
     people.account_data.on_rules(engine.judge.on_rules)
     readers = build_readers(
-        engine, database, clock, people.account_data, people.account_data_stream, notifier
+        engine,
+        database,
+        clock,
+        people.account_data,
+        people.account_data_stream,
+        notifier,
+        config.presence,
     )
     stack.callback(readers.typing.close)
     await readers.presence.load()
