@@ -131,6 +131,26 @@ class RegistrationConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
 
+class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How long logins last, in seconds; 0 for as long as the device is not logged out."""
+
+    access_token_lifetime_s: Annotated[
+        int,
+        Meta(ge=0, description="Access tokens of clients that say they can refresh them."),
+    ] = 3600
+    refresh_token_lifetime_s: Annotated[
+        int,
+        Meta(ge=0, description="What tokens are refreshed with; each refresh gives a new one."),
+    ] = 0
+    unrefreshable_lifetime_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Access tokens of other clients; whose token ends has to give the password again.",
+        ),
+    ] = 0
+
+
 class RateLimit(msgspec.Struct, frozen=True):
     """`burst` requests at once, then `per_second`."""
 
@@ -237,6 +257,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     federation: FederationConfig = FederationConfig()
     network: NetworkConfig = NetworkConfig()
     registration: RegistrationConfig = RegistrationConfig()
+    sessions: SessionsConfig = SessionsConfig()
     rate_limits: RateLimits = RateLimits()
     appservices: AppservicesConfig = AppservicesConfig()
     presence: PresenceConfig = PresenceConfig()

@@ -10,12 +10,13 @@ from hs.accounts.overrides import RateLimitOverrides
 from hs.accounts.passwords import Passwords
 from hs.accounts.profiles import Profiles
 from hs.accounts.registration import Registration
-from hs.accounts.tokens import AccessTokens
+from hs.accounts.tokens import AccessTokens, TokenLifetimes
 from hs.accounts.ui_auth import InteractiveAuth
 from hs.config import Config
 from hs.rooms.clock import Clock
 from hs.storage.database import Database
 from hs.storage.profiles import ProfileStore
+from hs.storage.refresh_tokens import RefreshTokenStore
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore, FilterStore, load_account_data_stream
 from hs.storage.users import UserStore
@@ -49,7 +50,12 @@ async def build_people(
     """The accounts of this server; `on_account_data` hears of users whose account data has changed."""
     users, passwords = UserStore(database), Passwords()
     stack.callback(passwords.close)
-    tokens = AccessTokens(users, clock)
+    lifetimes = TokenLifetimes(
+        access_s=config.sessions.access_token_lifetime_s,
+        refresh_s=config.sessions.refresh_token_lifetime_s,
+        unrefreshable_s=config.sessions.unrefreshable_lifetime_s,
+    )
+    tokens = AccessTokens(users, RefreshTokenStore(database), clock, lifetimes)
     stack.push_async_callback(tokens.close)
     login = Login(users, passwords, tokens, config.server_name)
     stream = await load_account_data_stream(database)

@@ -18,7 +18,7 @@ from hs.accounts.passwords import Passwords
 from hs.accounts.profiles import Profiles
 from hs.accounts.push_rules import UserPushRules
 from hs.accounts.registration import Registration
-from hs.accounts.tokens import AccessTokens
+from hs.accounts.tokens import AccessTokens, TokenLifetimes
 from hs.accounts.ui_auth import InteractiveAuth
 from hs.admin_api.register import RegisterApi
 from hs.client_api.account import AccountApi
@@ -36,6 +36,7 @@ from hs.http.listeners import build_http_server
 from hs.http.rate_limit import RateLimiter
 from hs.storage.database import Database
 from hs.storage.profiles import ProfileStore
+from hs.storage.refresh_tokens import RefreshTokenStore
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore, FilterStore
 from hs.storage.users import UserStore
@@ -74,6 +75,7 @@ class AccountServer:
     clock: TestClock = field(default_factory=TestClock)
     limit: Limit | None = None
     is_registration_enabled: bool = True
+    lifetimes: TokenLifetimes = field(default_factory=TokenLifetimes)
     trusts_proxy: bool = False
     more_apis: Sequence[object] = ()
     profile_changes: list[str] = field(default_factory=list)
@@ -84,7 +86,7 @@ class AccountServer:
     def __post_init__(self) -> None:
         self.users = UserStore(self.database)
         self.passwords = Passwords()
-        self.tokens = AccessTokens(self.users, self.clock)
+        self.tokens = AccessTokens(self.users, RefreshTokenStore(self.database), self.clock, self.lifetimes)
         self.overrides = RateLimitOverrides(self.users, self.clock.monotonic)
         self.registration = Registration(self.users, self.passwords, SERVER_NAME, self.clock)
         self.login = Login(self.users, self.passwords, self.tokens, SERVER_NAME)

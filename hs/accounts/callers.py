@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Later than any clock will ever say.
+NEVER_MS = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -12,7 +15,10 @@ class Caller:
     is_admin: bool = False
     is_appservice: bool = False
     is_locked: bool = False
+    is_suspended: bool = False
     token_hash: bytes = b""
+    # When the token ends, in milliseconds since 1970.
+    expires_ms: int = NEVER_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import string
 from dataclasses import dataclass
 
 from hs.accounts.passwords import Passwords
-from hs.accounts.tokens import AccessTokens
+from hs.accounts.tokens import AccessTokens, IssuedTokens
 from hs.matrix.errors import Forbidden, InvalidParam, UserDeactivated
 from hs.matrix.ids import is_user_id
 from hs.storage.users import UserRow, UserStore
@@ -20,7 +20,7 @@ class Session:
 
     user_id: str
     device_id: str
-    access_token: str
+    tokens: IssuedTokens
 
 
 class Login:
@@ -51,13 +51,18 @@ class Login:
         assert row is not None  # nobody's password is never right
         return row.user_id
 
-    async def open_session(self, user_id: str, device_id: str | None, device_name: str | None) -> Session:
-        """A session on the device, a new one where `device_id` is None; InvalidParam for an odd one."""
+    async def open_session(
+        self, user_id: str, device_id: str | None, device_name: str | None, is_refreshable: bool = False
+    ) -> Session:
+        """A session on the device, a new one where `device_id` is None; InvalidParam for an odd one.
+
+        `is_refreshable` where the client can refresh its tokens, which end after a while then.
+        """
         check_device(device_id, device_name)
         if device_id is None:
             device_id = "".join(secrets.choice(string.ascii_uppercase) for _ in range(10))
-        token = await self._tokens.issue(user_id, device_id, device_name)
-        return Session(user_id, device_id, token)
+        tokens = await self._tokens.issue(user_id, device_id, device_name, is_refreshable)
+        return Session(user_id, device_id, tokens)
 
     async def _find(self, user: str) -> UserRow | None:
         user_id = self.user_id_of(user)

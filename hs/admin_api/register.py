@@ -92,7 +92,7 @@ class RegisterApi:
         session = await self._login.open_session(user_id, None, None)
         return {
             "user_id": user_id,
-            "access_token": session.access_token,
+            "access_token": session.tokens.access_token,
             "device_id": session.device_id,
             "home_server": user_id.partition(":")[2],
         }

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from hs.accounts.login import Login, Session
-from hs.accounts.tokens import AccessTokens
+from hs.accounts.tokens import AccessTokens, IssuedTokens
 from hs.accounts.ui_auth import PASSWORD, Identifier, user_of
 from hs.client_api.paths import v3
 from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, endpoint
@@ -23,8 +23,13 @@ class LoginBody(msgspec.Struct):
     password: str | None = None
     device_id: str | None = None
     initial_device_display_name: str | None = None
-    # Sessions do not expire here, so there is nothing to refresh.
     refresh_token: bool = False
+
+
+class RefreshBody(msgspec.Struct):
+    """What to renew a session with."""
+
+    refresh_token: str
 
 
 class LoginApi:
@@ -53,11 +58,18 @@ class LoginApi:
         # By account too: an address is cheap, and many of them may be guessing one password.
         await self._limiter.check_user("login", self._login.user_id_of(user), False)
         user_id = await self._login.check_password(user, body.password)
-        session = await self._login.open_session(user_id, body.device_id, body.initial_device_display_name)
+        session = await self._login.open_session(
+            user_id, body.device_id, body.initial_device_display_name, body.refresh_token
+        )
         return {
             **render_session(session),
             "well_known": {"m.homeserver": {"base_url": client.base_url}},
         }
+
+    @endpoint("POST", *v3("/refresh"), auth=Auth.NONE, limit="other")
+    async def post_refresh(self, body: RefreshBody) -> dict[str, Any]:
+        """New tokens for who has a refresh token."""
+        return _render_tokens(await self._tokens.refresh(body.refresh_token))
 
     @endpoint("POST", *v3("/logout"), auth=Auth.LOCKED_USER, limit="other")
     async def post_logout(self, caller: Caller) -> Empty:
@@ -76,8 +88,17 @@ def render_session(session: Session) -> dict[str, Any]:
     """What clients are told of a new session."""
     return {
         "user_id": session.user_id,
-        "access_token": session.access_token,
         "device_id": session.device_id,
         # Deprecated; old clients still read it.
         "home_server": server_of(session.user_id),
+        **_render_tokens(session.tokens),
     }
+
+
+def _render_tokens(tokens: IssuedTokens) -> dict[str, Any]:
+    fields = {
+        "access_token": tokens.access_token,
+        "refresh_token": tokens.refresh_token,
+        "expires_in_ms": tokens.expires_in_ms,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

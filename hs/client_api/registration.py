@@ -76,7 +76,9 @@ class RegistrationApi:
         user_id = await self._registration.register(username, body.password)
         if body.inhibit_login:
             return {"user_id": user_id}
-        session = await self._login.open_session(user_id, body.device_id, body.initial_device_display_name)
+        session = await self._login.open_session(
+            user_id, body.device_id, body.initial_device_display_name, body.refresh_token
+        )
         return render_session(session)
 
     @endpoint("GET", *v3("/register/available"), auth=Auth.NONE, limit="registration")

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import asyncpg
-
 from hs.storage.database import Database, Writer
 from hs.storage.profiles import insert_untold_change
+from hs.storage.refresh_tokens import NewTokens, delete_tokens, insert_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,16 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """Whom an access token stands for."""
+    """Whom an access token stands for; `is_new` until the first use after a refresh."""
 
     user_id: str
     device_id: str
     is_admin: bool
     is_deactivated: bool
     is_locked: bool
+    is_suspended: bool
+    expires_ts: int | None
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +116,17 @@ class UserStore:
     async def find_token(self, token_hash: bytes) -> TokenRow | None:
         """Whom the token stands for, or None."""
         row = await self._database.fetchrow(
-            "SELECT t.user_id, t.device_id, u.is_admin, u.is_deactivated, u.is_locked "
+            "SELECT t.user_id, t.device_id, u.is_admin, u.is_deactivated, u.is_locked, u.is_suspended, "
+            "t.expires_ts, t.is_new "
             "FROM access_tokens t JOIN users u USING (user_id) WHERE t.token_hash = $1",
             token_hash,
         )
         return TokenRow(**row) if row is not None else None
 
-    async def insert_device_token(
-        self, user_id: str, device_id: str, display_name: str | None, token_hash: bytes, now_ms: int
+    async def insert_device_tokens(
+        self, user_id: str, device_id: str, display_name: str | None, tokens: NewTokens, now_ms: int
     ) -> list[bytes]:
-        """Log a device in; the hashes of its former tokens, which no longer count.
+        """Log a device in; the hashes of its former access tokens, which no longer count.
 
         A device that is there already keeps its name. Tokens of deactivated accounts are checked where
         they are used: a login that overtakes the deactivation gives nothing.
@@ -137,19 +140,9 @@ class UserStore:
                 device_id,
                 display_name,
             )
-            former = await writer.fetch(
-                "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 RETURNING token_hash",
-                user_id,
-                device_id,
-            )
-            await writer.execute(
-                "INSERT INTO access_tokens (token_hash, user_id, device_id, created_ts) VALUES ($1, $2, $3, $4)",
-                token_hash,
-                user_id,
-                device_id,
-                now_ms,
-            )
-        return _hashes(former)
+            former = await delete_tokens(writer, user_id, [device_id])
+            await insert_tokens(writer, user_id, device_id, tokens, now_ms, is_new=False)
+        return former
 
     async def delete_devices(self, user_id: str, device_ids: Sequence[str] | None) -> list[bytes]:
         """Log devices out and forget them (None: all of them); the hashes of their tokens."""
@@ -195,19 +188,10 @@ class UserStore:
 
 
 async def _delete_devices(writer: Writer, user_id: str, device_ids: Sequence[str] | None) -> list[bytes]:
-    tokens = await writer.fetch(
-        "DELETE FROM access_tokens WHERE user_id = $1 AND ($2::text[] IS NULL OR device_id = ANY($2)) "
-        "RETURNING token_hash",
-        user_id,
-        device_ids,
-    )
+    # The devices first: that is the order in which all lock who change tokens.
     await writer.execute(
         "DELETE FROM devices WHERE user_id = $1 AND ($2::text[] IS NULL OR device_id = ANY($2))",
         user_id,
         device_ids,
     )
-    return _hashes(tokens)
-
-
-def _hashes(rows: Sequence[asyncpg.Record]) -> list[bytes]:
-    return [row["token_hash"] for row in rows]
+    return await delete_tokens(writer, user_id, device_ids)

@@ -27,7 +27,7 @@ async def seen(database: Database) -> tuple[int | None, str | None]:
 
 
 async def test_a_token_stands_for_its_user_and_device(accounts: AccountServer, alice: str) -> None:
-    token = await accounts.tokens.issue(alice, "PHONE", None)
+    token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
     for _ in range(2):
         caller = await accounts.tokens.authenticate(token, CLIENT)
         assert (caller.user_id, caller.device_id, caller.is_admin) == (alice, "PHONE", False)
@@ -44,7 +44,7 @@ async def test_unknown_tokens(accounts: AccountServer, token: str) -> None:
 async def test_last_seen_is_written_when_the_server_stops(
     accounts: AccountServer, alice: str, database: Database
 ) -> None:
-    token = await accounts.tokens.issue(alice, "PHONE", None)
+    token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
     for _ in range(3):
         accounts.clock.advance(1)
         await accounts.tokens.authenticate(token, CLIENT)
@@ -57,7 +57,7 @@ async def test_last_seen_is_written_once_in_a_while(
     accounts: AccountServer, alice: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hs.accounts.tokens.FLUSH_INTERVAL_S", 0.01)
-    token = await accounts.tokens.issue(alice, "PHONE", None)
+    token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
     for _ in range(2):
         accounts.clock.advance(1)
         await accounts.tokens.authenticate(token, CLIENT)
@@ -73,7 +73,7 @@ async def test_a_lookup_that_a_logout_overtakes_is_not_remembered(
 ) -> None:
     """However the two interleave, the token is dead afterwards."""
     for _ in range(20):
-        token = await accounts.tokens.issue(alice, "PHONE", None)
+        token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
         await asyncio.gather(
             *(accounts.tokens.authenticate(token, CLIENT) for _ in range(3)),
             accounts.tokens.delete_devices(alice, ["PHONE"]),
@@ -88,9 +88,10 @@ async def test_a_lookup_that_a_logout_overtakes_is_not_remembered(
 async def test_logins_of_one_device_at_the_same_time_leave_one_token(
     accounts: AccountServer, alice: str, database: Database
 ) -> None:
-    tokens = await asyncio.gather(*(accounts.tokens.issue(alice, "PHONE", None) for _ in range(10)))
+    logins = await asyncio.gather(*(accounts.tokens.issue(alice, "PHONE", None, True) for _ in range(10)))
     results = await asyncio.gather(
-        *(accounts.tokens.authenticate(token, CLIENT) for token in tokens), return_exceptions=True
+        *(accounts.tokens.authenticate(login.access_token, CLIENT) for login in logins),
+        return_exceptions=True,
     )
     assert sum(not isinstance(result, UnknownToken) for result in results) == 1
     assert await database.fetchval("SELECT count(*) FROM access_tokens") == 1
@@ -101,7 +102,7 @@ async def test_a_login_that_a_deactivation_overtakes_gives_nothing(
     accounts: AccountServer, alice: str
 ) -> None:
     await accounts.tokens.deactivate(alice)
-    token = await accounts.tokens.issue(alice, "PHONE", None)
+    token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
     with pytest.raises(UnknownToken):
         await accounts.tokens.authenticate(token, CLIENT)
 
@@ -111,7 +112,7 @@ async def test_a_logout_that_is_cut_off_is_not_half_done(
 ) -> None:
     """Whenever the client hangs up: what the database says of the token is what counts."""
     for turns in range(12):
-        token = await accounts.tokens.issue(alice, "PHONE", None)
+        token = (await accounts.tokens.issue(alice, "PHONE", None)).access_token
         await accounts.tokens.authenticate(token, CLIENT)
         logout = asyncio.create_task(accounts.tokens.delete_devices(alice, ["PHONE"]))
         for _ in range(turns):

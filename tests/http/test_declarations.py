@@ -16,6 +16,8 @@ OPEN_TO_EVERYBODY = {
     "GET /_matrix/client/versions",
     "GET /_matrix/client/v3/login",
     "POST /_matrix/client/v3/login",
+    # Proven with the refresh token.
+    "POST /_matrix/client/v3/refresh",
     "POST /_matrix/client/v3/register",
     "GET /_matrix/client/v3/register/available",
     "GET /_matrix/client/v3/profile/{user_id}",
