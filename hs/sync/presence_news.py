@@ -103,7 +103,9 @@ class PresenceNews:
     async def list_visible(self, user_id: str) -> list[UserState]:
         """The user, and everybody they can see; those who are not offline."""
         users = self._states.users
-        found = set(users) if len(users) <= 1 else await self._list_members(await self._joined_rooms(user_id))
+        found: set[str] = set()
+        if len(users) > (user_id in users):
+            found = await self._list_members(await self._joined_rooms(user_id))
         return self._newest([users[id] for id in found | {user_id} if id in users and _is_there(users[id])])
 
     async def list_changed(self, user_id: str, since: int, upto: int) -> list[UserState]:
@@ -123,7 +125,7 @@ class PresenceNews:
             new = [nid for nid in joined if since < self._arrivals.get((user_id, nid), 0) <= upto]
             found |= await self._find_changed(joined, since, upto) - {user_id}
             if new:
-                members = await self._list_members(new)
+                members = await self._list_members(new) - {user_id}
                 found |= {id for id in members if id in users and _is_there(users[id])}
         own = users.get(user_id)
         if own is not None and since < own.own_serial <= upto:
