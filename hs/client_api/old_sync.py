@@ -20,6 +20,7 @@ from hs.sync.client_events import Viewer
 from hs.sync.event_stream import EventStream, StreamRequest
 from hs.sync.old_sync import OldSync
 from hs.sync.pagination import Pagination
+from hs.sync.presence import Presence
 
 # A client that waits longer learns nothing more; proxies give up on connections that are silent.
 MAX_TIMEOUT_MS = 300_000
@@ -51,6 +52,7 @@ class OldSyncApi:
         stream: EventStream,
         places: EventStreamStore,
         pagination: Pagination,
+        presence: Presence,
     ) -> None:
         self._rooms = rooms
         self._access = access
@@ -58,11 +60,13 @@ class OldSyncApi:
         self._stream = stream
         self._places = places
         self._pagination = pagination
+        self._presence = presence
 
     @endpoint("GET", *v3("/initialSync"), auth=Auth.USER, limit="sync")
     async def get_initial_sync(self, caller: Caller, query: InitialSyncQuery) -> RawJson:
         """All rooms of the caller."""
-        return RawJson(await self._old_sync.initial_sync(_viewer(caller), query.limit, query.archived))
+        with self._presence.syncing(caller.user_id, caller.device_id):
+            return RawJson(await self._old_sync.initial_sync(_viewer(caller), query.limit, query.archived))
 
     @endpoint("GET", *v3("/rooms/{room_id}/initialSync"), auth=Auth.USER, limit="sync")
     async def get_room_initial_sync(self, caller: Caller, room_id: str) -> RawJson:
@@ -77,7 +81,9 @@ class OldSyncApi:
         since = None if query.from_ is None else StreamToken.parse(query.from_)
         room = None if query.room_id is None else await get_own_room(self._rooms, query.room_id)
         timeout_ms = min(max(query.timeout, 0), MAX_TIMEOUT_MS)
-        return RawJson(await self._stream.read(StreamRequest(_viewer(caller), since, timeout_ms, room)))
+        request = StreamRequest(_viewer(caller), since, timeout_ms, room)
+        with self._presence.syncing(caller.user_id, caller.device_id):
+            return RawJson(await self._stream.read(request))
 
     @endpoint("GET", *v3("/events/{event_id}"), auth=Auth.USER, limit="read")
     async def get_event_by_id(self, caller: Caller, event_id: str) -> RawJson:

@@ -18,6 +18,7 @@ from hs.storage.rooms import RoomInfo, RoomStore
 from hs.storage.user_data import AccountDataEvent, AccountDataStore
 from hs.sync.access import Access
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.presence import Presence
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_timeline import RoomTimelines
 from hs.sync.user_rooms import OUTSIDE, UserRooms
@@ -44,12 +45,18 @@ class RoomSnapshots:
     """Shows one room: last messages and state."""
 
     def __init__(
-        self, timelines: RoomTimelines, reader: RoomReader, events: EventStore, client_events: ClientEvents
+        self,
+        timelines: RoomTimelines,
+        reader: RoomReader,
+        events: EventStore,
+        client_events: ClientEvents,
+        directory: DirectoryStore,
     ) -> None:
         self._timelines = timelines
         self._reader = reader
         self._events = events
         self._client_events = client_events
+        self._directory = directory
 
     async def read(self, room: RoomInfo, viewer: Viewer, moment: Moment, limit: int) -> list[bytes]:
         """The members `messages` and `state` of the room's JSON object."""
@@ -75,6 +82,10 @@ class RoomSnapshots:
         [event] = await self._client_events.render([record], viewer, with_room_id=True)
         return [b'"invite":' + event]
 
+    async def list_published(self, room_nids: Sequence[int]) -> set[int]:
+        """Those of the rooms that everybody finds in the list of public rooms."""
+        return await self._directory.list_published(room_nids)
+
 
 class OldSync:
     """Answers both."""
@@ -85,16 +96,16 @@ class OldSync:
         user_rooms: UserRooms,
         rooms: RoomStore,
         members: MemberStore,
-        directory: DirectoryStore,
         account_data: AccountDataStore,
+        presence: Presence,
         snapshots: RoomSnapshots,
     ) -> None:
         self._current_token = current_token
         self._user_rooms = user_rooms
         self._rooms = rooms
         self._members = members
-        self._directory = directory
         self._account_data = account_data
+        self._presence = presence
         self._snapshots = snapshots
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -112,7 +123,7 @@ class OldSync:
             return _room_json(
                 room,
                 None if row is None else row.membership,
-                await self._directory.is_published(room.room_nid),
+                bool(await self._snapshots.list_published([room.room_nid])),
                 await self._snapshots.read(room, viewer, Moment(access, now.room.stream), DEFAULT_LIMIT),
                 _by_room(data).get(room.room_id, ()),
             )
@@ -127,7 +138,8 @@ class OldSync:
         forgotten = await self._members.list_forgotten(viewer.user_id, left) if left else set()
         rows = [row for row in rows if row.room_nid not in forgotten]
         infos = await self._rooms.list_by_nids([row.room_nid for row in rows])
-        published = await self._directory.list_published(list(infos))
+        published = await self._snapshots.list_published(list(infos))
+        presence = await self._presence.list_events(viewer.user_id, None, now.presence)
 
         async def show(row: UserRoomRow) -> bytes:
             room = infos[row.room_nid]
@@ -138,9 +150,10 @@ class OldSync:
         shown: list[bytes] = []
         for first in range(0, len(rows), _ROOMS_AT_ONCE):
             shown += await asyncio.gather(*map(show, rows[first : first + _ROOMS_AT_ONCE]))
-        return b'{"end":%b,"rooms":[%b],"presence":[],"account_data":[%b]}' % (
+        return b'{"end":%b,"rooms":[%b],"presence":[%b],"account_data":[%b]}' % (
             msgspec.json.encode(str(now)),
             b",".join(shown),
+            b",".join(presence),
             b",".join(data.get("", ())),
         )
 
