@@ -10,7 +10,9 @@ from hs.storage.aliases import DirectoryStore
 from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.members import MemberStore
+from hs.storage.notifications import NotificationStore
 from hs.storage.presence import PresenceStore
+from hs.storage.receipts import ReceiptStore
 from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
@@ -23,12 +25,15 @@ from hs.sync.news import Notifier, RoomNews
 from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
 from hs.sync.presence import Presence
+from hs.sync.receipts import Receipts, ReceiptWriter
+from hs.sync.room_extras import RoomExtras
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections
 from hs.sync.room_timeline import RoomTimelines
 from hs.sync.sync_rooms import SyncRooms
 from hs.sync.sync_v2 import SyncV2
 from hs.sync.typing import Typing
+from hs.sync.unread import UnreadCounts
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
 from hs.sync.window import RoomReads
@@ -52,6 +57,8 @@ class Readers:
     event_stream: EventStream
     typing: Typing
     presence: Presence
+    receipts: Receipts
+    unread: UnreadCounts
 
 
 def build_readers(
@@ -60,6 +67,7 @@ def build_readers(
     clock: Clock,
     account_data: AccountDataStore,
     account_data_stream: StreamIds,
+    receipt_stream: StreamIds,
     notifier: Notifier,
     presence_config: PresenceConfig | None = None,
 ) -> Readers:
@@ -74,21 +82,14 @@ def build_readers(
     sections = RoomSections(reads, client_events, visibility)
 
     def current_token() -> StreamToken:
-        return StreamToken(engine.room_token(), account_data=account_data_stream.current)
+        return StreamToken(
+            engine.room_token(),
+            account_data_stream.current,
+            receipts.current,
+            typing.current,
+            presence.current,
+        )
 
-    account_events = AccountDataEvents(account_data)
-    sync = SyncV2(
-        current_token,
-        user_rooms,
-        notifier,
-        SyncRooms(engine.rooms, members, timeline, news, sections, account_events),
-        InviteSections(engine.rooms, engine.states, engine.events),
-        account_events,
-    )
-    room_reader = RoomReader(access, engine.states, engine.events, members, timeline, client_events)
-    snapshots = RoomSnapshots(RoomTimelines(reads, visibility), room_reader, engine.events, client_events)
-    room_waiters = RoomWaiters()
-    pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
     typing, presence_config = Typing(clock, notifier.wake_room), presence_config or PresenceConfig()
     presence = Presence(
         PresenceStore(database),
@@ -97,10 +98,38 @@ def build_readers(
         enabled=presence_config.enabled,
         max_room_members=presence_config.max_room_members,
     )
+    receipt_store = ReceiptStore(database)
+    receipts = Receipts(
+        receipt_store,
+        ReceiptWriter(database, receipt_store, receipt_stream),
+        receipt_stream,
+        clock,
+        notifier.wake_room,
+        notifier.wake_user,
+    )
+    unread = UnreadCounts(NotificationStore(database), receipts, lambda: engine.stream.current)
+    extras = RoomExtras(typing, receipts, unread)
+    account_events = AccountDataEvents(account_data)
+    sync = SyncV2(
+        current_token,
+        user_rooms,
+        notifier,
+        SyncRooms(engine.rooms, members, timeline, news, sections, extras, account_events),
+        InviteSections(engine.rooms, engine.states, engine.events),
+        account_events,
+        presence,
+    )
+    room_reader = RoomReader(access, engine.states, engine.events, members, timeline, client_events)
+    snapshots = RoomSnapshots(
+        RoomTimelines(reads, visibility), room_reader, engine.events, client_events, DirectoryStore(database)
+    )
+    room_waiters = RoomWaiters()
+    pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
     # In this order: who is woken must find the news, and must be known to be in the room.
     for listener in (
         user_rooms.on_commit,
         news.on_commit,
+        unread.on_commit,
         typing.on_commit,
         presence.on_commit,
         notifier.on_commit,
@@ -120,16 +149,10 @@ def build_readers(
         ),
         room_reader=room_reader,
         sync=sync,
-        old_sync=OldSync(
-            current_token,
-            user_rooms,
-            engine.rooms,
-            members,
-            DirectoryStore(database),
-            account_data,
-            snapshots,
-        ),
+        old_sync=OldSync(current_token, user_rooms, engine.rooms, members, account_data, presence, snapshots),
         event_stream=EventStream(current_token, user_rooms, notifier, room_waiters, news, access, pages),
         typing=typing,
         presence=presence,
+        receipts=receipts,
+        unread=unread,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from hs.accounts.account_data import AccountData
 from hs.accounts.devices import Devices
 from hs.accounts.management import AccountManagement
+from hs.accounts.moderation import Moderation
 from hs.accounts.propagation import AccountRooms
 from hs.accounts.push_rules import UserPushRules
 from hs.accounts.room_moves import RoomMoves
@@ -19,15 +20,18 @@ from hs.client_api.login import LoginApi
 from hs.client_api.member_events import MemberEvents
 from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
+from hs.client_api.moderation import ModerationApi
 from hs.client_api.old_sync import OldSyncApi
 from hs.client_api.presence import PresenceApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
+from hs.client_api.receipts import ReceiptsApi
 from hs.client_api.registration import RegistrationApi
 from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
 from hs.client_api.sync import SyncApi
+from hs.client_api.tags import TagsApi
 from hs.client_api.timestamps import TimestampsApi
 from hs.client_api.typing import TypingApi
 from hs.client_api.upgrade import UpgradeApi
@@ -85,8 +89,10 @@ def _account_apis(
         RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),
+        ModerationApi(Moderation(people.users, people.tokens, config.server_name)),
         ProfileApi(people.profiles, account_rooms.tell_rooms),
         AccountDataApi(AccountData(people.account_data)),
+        TagsApi(AccountData(people.account_data)),
         PushRulesApi(UserPushRules(people.account_data)),
         FiltersApi(people.filters),
         SmallAnswersApi(),
@@ -117,6 +123,7 @@ def _room_apis(
             MemberEvents(engine.memberships, members, gate),
             directory,
             Annotations(AnnotationStore(database), engine.events),
+            engine.events,
             config.server_name,
         ),
         DirectoryApi(
@@ -137,6 +144,7 @@ def _room_apis(
         SyncApi(readers.sync, people.filters),
         TypingApi(engine.rooms, readers.access, readers.typing, readers.presence.active),
         PresenceApi(readers.presence),
+        ReceiptsApi(engine.rooms, readers.access, readers.receipts, AccountData(people.account_data)),
         OldSyncApi(
             engine.rooms,
             readers.access,
@@ -144,5 +152,6 @@ def _room_apis(
             readers.event_stream,
             EventStreamStore(database),
             readers.pagination,
+            readers.presence,
         ),
     ]

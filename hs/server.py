@@ -25,6 +25,7 @@ from hs.signing_key import load_signing_key
 from hs.startup import prepared_database
 from hs.storage.database import Database
 from hs.storage.members import MemberStore
+from hs.storage.receipts import load_receipt_stream
 from hs.sync.news import Notifier
 from hs.sync.user_rooms import UserRooms
 
@@ -71,12 +72,15 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
         clock,
         people.account_data,
         people.account_data_stream,
+        await load_receipt_stream(database),
         notifier,
         config.presence,
     )
     stack.callback(readers.typing.close)
     await readers.presence.load()
     stack.push_async_callback(readers.presence.close)
+    stack.push_async_callback(readers.unread.close)
+    stack.push_async_callback(readers.receipts.close)
     stack.push_async_callback(readers.sync.close)
     registry = CollectorRegistry()
     _export_metrics(engine, readers, registry)

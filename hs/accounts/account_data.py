@@ -1,5 +1,9 @@
 """What clients store with us for themselves. Spec: client-server-api module "Client Config"."""
 
+from typing import Any
+
+import msgspec
+
 from hs.matrix.errors import InvalidParam, MatrixError, NotFound, TooLarge
 from hs.storage.user_data import AccountDataEvent, AccountDataStore
 
@@ -7,8 +11,11 @@ from hs.storage.user_data import AccountDataEvent, AccountDataStore
 MAX_CONTENT_BYTES = 256 * 1024
 MAX_TYPE_LENGTH = 255
 
+FULLY_READ = "m.fully_read"
+TAGS = "m.tag"
+
 # These have endpoints of their own. Spec: "Client Config", "Server Behaviour".
-_MANAGED = ("m.fully_read", "m.push_rules")
+_MANAGED = (FULLY_READ, "m.push_rules")
 
 
 class ManagedType(MatrixError):
@@ -46,3 +53,44 @@ class AccountData:
         if len(content) > MAX_CONTENT_BYTES:
             raise TooLarge(f"account data has at most {MAX_CONTENT_BYTES} bytes")
         await self._store.set_account_data(user_id, room_id, type, content)
+
+    async def set_fully_read(self, user_id: str, room_id: str, event_id: str) -> None:
+        """Move the user's marker in the room."""
+        content = msgspec.json.encode({"event_id": event_id})
+        await self._store.set_account_data(user_id, room_id, FULLY_READ, content)
+
+    async def list_tags(self, user_id: str, room_id: str) -> dict[str, Any]:
+        """The user's tags of the room, each with what the client stored with it."""
+        return _tags(await self._store.find_account_data(user_id, room_id, TAGS))
+
+    async def set_tag(self, user_id: str, room_id: str, tag: str, info: dict[str, Any]) -> None:
+        """Add or replace a tag; InvalidParam or TooLarge where it is too much."""
+        if not 0 < len(tag.encode()) <= MAX_TYPE_LENGTH:
+            raise InvalidParam(f"a tag has 1 to {MAX_TYPE_LENGTH} bytes")
+        await self._store.change_account_data(
+            user_id, room_id, TAGS, lambda stored: _encode_tags({**_tags(stored), tag: info})
+        )
+
+    async def delete_tag(self, user_id: str, room_id: str, tag: str) -> None:
+        """Remove a tag; one that is not there is removed already."""
+        if tag in await self.list_tags(user_id, room_id):
+            await self._store.change_account_data(
+                user_id,
+                room_id,
+                TAGS,
+                lambda stored: _encode_tags({key: info for key, info in _tags(stored).items() if key != tag}),
+            )
+
+
+def _tags(stored: bytes | None) -> dict[str, Any]:
+    # Clients may also store m.tag as account data, in whatever shape.
+    content = {} if stored is None else msgspec.json.decode(stored)
+    tags = content.get("tags")
+    return tags if isinstance(tags, dict) else {}
+
+
+def _encode_tags(tags: dict[str, Any]) -> bytes:
+    content = msgspec.json.encode({"tags": tags})
+    if len(content) > MAX_CONTENT_BYTES:
+        raise TooLarge(f"a room's tags have at most {MAX_CONTENT_BYTES} bytes")
+    return content

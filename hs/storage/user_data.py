@@ -105,6 +105,26 @@ class AccountDataStore:
                     ids.on_failed(lambda: self._on_rules(user_id))
                     writer.after_commit(lambda: self._on_rules(user_id))
 
+    async def change_account_data(
+        self, user_id: str, room_id: str, type: str, change: Callable[[bytes | None], bytes]
+    ) -> None:
+        """Store what `change` makes of the content (None: there is none), one change at a time."""
+        with self._stream.reserve(1) as ids:
+            self._announce(ids.on_published, user_id, ids.last)
+            self._announce(ids.on_failed, user_id, ids.last)
+            async with self._database.write() as writer:
+                # There may be no row to lock yet.
+                await writer.execute(
+                    "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", user_id, _CONTENT_LOCK
+                )
+                stored = await writer.fetchval(
+                    "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3",
+                    user_id,
+                    room_id,
+                    type,
+                )
+                await _upsert(writer, user_id, room_id, type, change(stored), ids.last)
+
     async def find_push_rules(self, user_id: str) -> PushRules:
         """What the user has changed of the push rules."""
         stored = await self._database.fetchval(
@@ -181,9 +201,10 @@ class FilterStore:
         return number
 
 
-# Seeds that keep the locks of one user's rules and filters apart.
+# Seeds that keep the locks of one user's rules, filters and other data apart.
 _PUSH_RULES_LOCK = 0x7075_7368
 _FILTERS_LOCK = 0x6669_6C74
+_CONTENT_LOCK = 0x636F_6E74
 
 
 async def _upsert(

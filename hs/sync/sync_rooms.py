@@ -4,7 +4,7 @@ Spec: client-server-api GET /sync, Rooms.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hs.storage.rooms import RoomInfo, RoomStore
 from hs.storage.timeline import TimelineStore
 from hs.sync.account_data import AccountDataEvents
 from hs.sync.news import RoomNews
+from hs.sync.room_extras import Extras, RoomExtras
 from hs.sync.room_section import RoomSections
 from hs.sync.sync_request import SyncRequest
 from hs.sync.user_rooms import OUTSIDE
@@ -21,10 +22,6 @@ from hs.sync.window import Window
 
 # Rooms of one sync that are read side by side.
 _ROOMS_AT_ONCE = 50
-# Unread counts, receipts and typing come with their own streams; clients expect the fields.
-_REST_OF_ROOM = (
-    b'"ephemeral":{"events":[]},"unread_notifications":{"highlight_count":0,"notification_count":0}'
-)
 
 
 class SyncRooms:
@@ -37,6 +34,7 @@ class SyncRooms:
         timeline: TimelineStore,
         news: RoomNews,
         sections: RoomSections,
+        extras: RoomExtras,
         account_data: AccountDataEvents,
     ) -> None:
         self._rooms = rooms
@@ -44,6 +42,7 @@ class SyncRooms:
         self._timeline = timeline
         self._news = news
         self._sections = sections
+        self._extras = extras
         self._account_data = account_data
 
     async def of_interest(
@@ -72,10 +71,13 @@ class SyncRooms:
         assert request.since is not None
         stream = request.since.room.stream
         rooms: Iterable[int] | None = self._news.list_rooms_since(known.keys(), stream)
-        if rooms is None:
+        if rooms is None or request.since.receipts < now.receipts or request.since.typing < now.typing:
             # It changes with the next commit, and now there is something to wait for.
             known = dict(known)
-            rooms = await self._timeline.list_rooms_with_news(list(known), stream)
+            if rooms is None:
+                rooms = await self._timeline.list_rooms_with_news(list(known), stream)
+            user_id = request.viewer.user_id
+            rooms = {*rooms, *await self._extras.list_rooms_since(user_id, known.keys(), request.since, now)}
         return {room_nid: known[room_nid] for room_nid in rooms}
 
     async def joined(
@@ -98,7 +100,10 @@ class SyncRooms:
             if room_id not in shown and request.wanted.accepts_room(room_id):
                 room = await self._rooms.find(room_id)
                 if room is not None and await self._is_joined(request, room):
-                    entries.append(_joined_entry(room_id, _quiet(now), data))
+                    extras = await self._extras.read(
+                        request.viewer.user_id, (room.room_nid,), now, now, request.wanted
+                    )
+                    entries.append(_joined_entry(room_id, _quiet(request, now), data, extras[room.room_nid]))
         return entries
 
     async def _joined_entries(
@@ -117,13 +122,16 @@ class SyncRooms:
             # What the client knew of these rooms it has dropped when the user left them.
             room_ids = [infos[room_nid].room_id for room_nid in new]
             account_data = {**account_data, **await self._account_data.of_rooms(request, room_ids)}
+        extras = await self._read_extras(
+            request, [row.room_nid for row in rows if row.room_nid not in new], new, now
+        )
 
         async def build(window: Window) -> bytes | None:
             parts = await self._sections.build(window, request.viewer, request.wanted)
-            data = account_data.get(window.room.room_id, ())
-            if parts is None and not data:
+            data, extra = account_data.get(window.room.room_id, ()), extras[window.room_nid]
+            if parts is None and not data and not extra.is_news:
                 return None
-            return _joined_entry(window.room.room_id, parts or _quiet(now), data)
+            return _joined_entry(window.room.room_id, parts or _quiet(request, now), data, extra)
 
         if len(windows) == 1:
             entries = [await build(windows[0])]
@@ -140,6 +148,13 @@ class SyncRooms:
             return set()
         was_outside = await asyncio.gather(*(self._was_outside(request, row) for row in changed))
         return {row.room_nid for row, outside in zip(changed, was_outside, strict=True) if outside}
+
+    async def _read_extras(
+        self, request: SyncRequest, known: Collection[int], new: Collection[int], now: StreamToken
+    ) -> dict[int, Extras]:
+        user_id, wanted = request.viewer.user_id, request.wanted
+        extras = await self._extras.read(user_id, known, request.since, now, wanted) if known else {}
+        return extras | await self._extras.read(user_id, new, None, now, wanted) if new else extras
 
     async def left(self, request: SyncRequest, rows: Mapping[int, UserRoomRow]) -> list[bytes]:
         """The entries of `rooms.leave`: rooms left since, or with `include_leave` all of them."""
@@ -232,14 +247,16 @@ def _entry(room_id: str, parts: Sequence[bytes]) -> bytes:
     return msgspec.json.encode(room_id) + b":{" + b",".join(parts) + b"}"
 
 
-def _joined_entry(room_id: str, parts: Sequence[bytes], account_data: Sequence[bytes]) -> bytes:
+def _joined_entry(
+    room_id: str, parts: Sequence[bytes], account_data: Sequence[bytes], extras: Extras
+) -> bytes:
     data = b'"account_data":{"events":[%b]}' % b",".join(account_data)
-    return _entry(room_id, [*parts, data, _REST_OF_ROOM])
+    return _entry(room_id, [*parts, data, extras.render()])
 
 
-def _quiet(now: StreamToken) -> list[bytes]:
+def _quiet(request: SyncRequest, now: StreamToken) -> list[bytes]:
     """Timeline and state of a room in which no event is new: clients expect them in every room."""
     return [
         b'"timeline":{"events":[],"limited":false,"prev_batch":"%b"}' % str(now.room).encode(),
-        b'"state":{"events":[]}',
+        b'"state_after":{"events":[]}' if request.state_after else b'"state":{"events":[]}',
     ]

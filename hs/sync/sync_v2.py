@@ -11,6 +11,7 @@ from hs.sync.account_data import AccountDataEvents
 from hs.sync.first_syncs import FirstSyncs
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier
+from hs.sync.presence import Presence
 from hs.sync.sync_request import SyncRequest
 from hs.sync.sync_rooms import SyncRooms
 from hs.sync.user_rooms import UserRooms
@@ -33,6 +34,7 @@ class SyncV2:
         rooms: SyncRooms,
         invites: InviteSections,
         account_data: AccountDataEvents,
+        presence: Presence,
     ) -> None:
         self._current_token = current_token
         self._user_rooms = user_rooms
@@ -40,6 +42,7 @@ class SyncV2:
         self._rooms = rooms
         self._invites = invites
         self._account_data = account_data
+        self._presence = presence
         self._first = FirstSyncs()
         self._quiet: tuple[StreamToken | None, bytes] = None, b""
 
@@ -49,9 +52,11 @@ class SyncV2:
 
     async def sync(self, request: SyncRequest) -> bytes:
         """The answer as JSON, at once or when there is something to tell, at the latest after the timeout."""
-        if request.since is None:
-            return await self._first.run(request.key, lambda: self._build_first(request))
-        return await self._wait_for_news(request)
+        viewer = request.viewer
+        with self._presence.syncing(viewer.user_id, viewer.device_id, request.set_presence):
+            if request.since is None:
+                return await self._first.run(request.key, lambda: self._build_first(request))
+            return await self._wait_for_news(request)
 
     async def _wait_for_news(self, request: SyncRequest) -> bytes:
         clock = asyncio.get_running_loop().time
@@ -74,7 +79,7 @@ class SyncV2:
         now = self._current_token()
         rows = await self._rooms.of_interest(request, known, now)
         room_data, global_data = await self._account_data.since(request, now)
-        presence: list[bytes] = []
+        presence = await self._presence_events(request, now)
         if not (rows or room_data or global_data or presence):
             return self._nothing_new(now), False
         joined = await self._rooms.joined(request, rows, now, room_data)
@@ -90,6 +95,15 @@ class SyncV2:
             body = _body(now, [], [], [], [], [], [])
             self._quiet = now, body
         return body
+
+    async def _presence_events(self, request: SyncRequest, now: StreamToken) -> list[bytes]:
+        since, wanted = None if request.since is None else request.since.presence, request.wanted.presence
+        if wanted.is_closed or not wanted.accepts_type("m.presence"):
+            return []
+        if since is not None and since >= now.presence:
+            return []
+        accepts_sender = None if wanted.is_open else wanted.accepts_sender
+        return await self._presence.list_events(request.viewer.user_id, since, now.presence, accepts_sender)
 
 
 def _body(

@@ -45,4 +45,4 @@ async def readers(engine: Engine, database: Database) -> Readers:
     """The read side of the engine."""
     stream, notifier = StreamIds(0), Notifier(UserRooms(MemberStore(database)))
     account_data = AccountDataStore(database, stream, lambda user_id, stream_id: None)
-    return build_readers(engine, database, TurnableClock(), account_data, stream, notifier)
+    return build_readers(engine, database, TurnableClock(), account_data, stream, StreamIds(0), notifier)

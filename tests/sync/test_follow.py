@@ -42,7 +42,7 @@ def rebuild(engine: Engine, database: Database) -> Callable[[], Readers]:
     def build() -> Readers:
         stream, notifier = StreamIds(0), Notifier(UserRooms(MemberStore(database)))
         account_data = AccountDataStore(database, stream, lambda user_id, stream_id: None)
-        return build_readers(engine, database, TurnableClock(), account_data, stream, notifier)
+        return build_readers(engine, database, TurnableClock(), account_data, stream, StreamIds(0), notifier)
 
     return build
 
