@@ -22,8 +22,8 @@ from hs.sync.small_rooms import SmallRooms
 logger = logging.getLogger(__name__)
 
 MAX_STATUS_MSG_LENGTH = 1_000
-# Changes of syncs are told together with what else changes in this time.
-_TELL_AFTER_S = 0.05
+# Who comes and goes is told together: nobody's long poll returns for it more often. PUTs do not wait.
+_TELL_AFTER_S = 1.0
 _RETRY_AFTER_S = 5.0
 _SAVE_AFTER_S = 10.0
 # Users and joins that are told of at once.
@@ -156,8 +156,7 @@ class Presence:
 
     async def settle(self) -> None:
         """Return when what has changed until now is told."""
-        if self._worker is None and (self._changed or self._joins):
-            self._start()
+        self._start()
         if self._worker is not None:
             # It goes on for the others when one who waits for it goes away.
             await asyncio.shield(self._worker)
@@ -201,7 +200,7 @@ class Presence:
         self._start_ticking()
 
     def _start(self) -> None:
-        if self._worker is None:
+        if self._worker is None and (self._changed or self._joins):
             self._worker = asyncio.create_task(self._work(), name="presence")
 
     async def _work(self) -> None:
