@@ -57,9 +57,10 @@ async def test_a_long_poll_hears_of_typing_and_of_its_timeout(town: Town) -> Non
     room_id = await shared_room(alice, bob)
     since = (await sync(bob))["next_batch"]
     poll = asyncio.create_task(sync(bob, since, timeout=30_000, filter=ONLY_ROOMS))
-    await set_typing(alice, room_id, True, timeout=200)
+    await set_typing(alice, room_id, True)
     body = await poll
     assert typing_in(body, room_id) == [alice.user_id]
+    await set_typing(alice, room_id, True, timeout=200)
     body = await sync(bob, body["next_batch"], timeout=30_000, filter=ONLY_ROOMS)
     assert typing_in(body, room_id) == []
 
