@@ -22,6 +22,7 @@ from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
 from hs.client_api.moderation import ModerationApi
 from hs.client_api.old_sync import OldSyncApi
+from hs.client_api.notifications import NotificationsApi
 from hs.client_api.presence import PresenceApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
@@ -144,6 +145,7 @@ def _room_apis(
         SyncApi(readers.sync, people.filters),
         TypingApi(engine.rooms, readers.access, readers.typing, readers.presence.active),
         PresenceApi(readers.presence),
+        NotificationsApi(readers.notifications),
         ReceiptsApi(engine.rooms, readers.access, readers.receipts, AccountData(people.account_data)),
         OldSyncApi(
             engine.rooms,

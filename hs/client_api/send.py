@@ -12,13 +12,14 @@ from hs.client_api.paths import v3
 from hs.client_api.room_params import check_name, check_txn_id, get_own_room
 from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, endpoint
-from hs.matrix.errors import BadJson, MissingParam
+from hs.matrix.errors import BadJson, MissingParam, UserSuspended
 from hs.matrix.ids import parse_event_id
 from hs.rooms.annotations import Annotations
 from hs.rooms.create import check_acl
 from hs.rooms.drafts import Draft, Transaction
 from hs.rooms.writer import RoomWriter
-from hs.storage.rooms import RoomStore
+from hs.storage.events import EventStore
+from hs.storage.rooms import RoomInfo, RoomStore
 
 
 class RedactBody(msgspec.Struct):
@@ -37,6 +38,7 @@ class SendApi:
         members: MemberEvents,
         directory: AliasDirectory,
         annotations: Annotations,
+        events: EventStore,
         server_name: str,
     ) -> None:
         self._rooms = rooms
@@ -44,6 +46,7 @@ class SendApi:
         self._members = members
         self._directory = directory
         self._annotations = annotations
+        self._events = events
         self._server_name = server_name
 
     @endpoint("PUT", *v3("/rooms/{room_id}/send/{event_type}/{txn_id}"), auth=Auth.USER, limit="message")
@@ -67,6 +70,8 @@ class SendApi:
         room = await get_own_room(self._rooms, room_id)
         content = {} if body.reason is None else {"reason": body.reason}
         parse_event_id(event_id)
+        if caller.is_suspended:
+            await self._check_is_own(caller, room, event_id)
         transaction = _transaction(caller, f"redact/{event_id}", txn_id)
         draft = Draft("m.room.redaction", caller.user_id, content, redacts=event_id, transaction=transaction)
         return {"event_id": (await self._writer.send(room, draft)).event_id}
@@ -84,6 +89,11 @@ class SendApi:
     ) -> dict[str, Any]:
         """Set a state event with an empty key and no slash before it; with one it is the path above."""
         return await self._set_state(caller, room_id, event_type, "", body)
+
+    async def _check_is_own(self, caller: Caller, room: RoomInfo, event_id: str) -> None:
+        nid = await self._events.find_nid(room.room_nid, event_id)
+        if nid is None or (await self._events.get(nid)).sender != caller.user_id:
+            raise UserSuspended("you can redact only your own events while your account is suspended")
 
     async def _set_state(
         self, caller: Caller, room_id: str, event_type: str, state_key: str, content: dict[str, Any]

@@ -31,18 +31,19 @@ class CapabilitiesApi:
 
     @endpoint("GET", *v3("/capabilities"), auth=Auth.USER, limit="other")
     async def get_capabilities(self, caller: Caller) -> dict[str, Any]:
-        """The capabilities, the same for everybody."""
-        return {
-            "capabilities": {
-                "m.room_versions": {
-                    "default": DEFAULT_ROOM_VERSION,
-                    "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
-                },
-                "m.change_password": {"enabled": True},
-                "m.profile_fields": {"enabled": True},
-                "m.set_displayname": {"enabled": True},
-                "m.set_avatar_url": {"enabled": True},
-                "m.3pid_changes": {"enabled": False},
-                "m.get_login_token": {"enabled": False},
-            }
+        """The capabilities, which only administrators have more of."""
+        capabilities: dict[str, Any] = {
+            "m.room_versions": {
+                "default": DEFAULT_ROOM_VERSION,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.change_password": {"enabled": True},
+            "m.profile_fields": {"enabled": True},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": False},
         }
+        if caller.is_admin:
+            capabilities["m.account_moderation"] = {"suspend": True, "lock": True}
+        return {"capabilities": capabilities}

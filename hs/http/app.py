@@ -28,6 +28,7 @@ from hs.http.decoding import Fields, parse_query
 from hs.http.endpoint import Auth, Caller, ClientInfo, list_endpoints
 from hs.http.rate_limit import RateLimiter
 from hs.http.router import Route, Router
+from hs.http.suspension import check_suspension
 from hs.matrix.errors import (
     Forbidden,
     MatrixError,
@@ -135,6 +136,8 @@ class App:
         client = self._client_of(request)
         arguments: dict[str, Any] = dict(zip(route.names, values, strict=True))
         caller = await self._authenticate(request, endpoint.auth, fields, client)
+        if caller is not None and caller.is_suspended:
+            check_suspension(caller, endpoint)
         if endpoint.limit is not None:
             if caller is not None:
                 await self._limiter.check_user(endpoint.limit, caller.user_id, caller.is_appservice)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hs.storage.database import Database, Writer
 from hs.storage.profiles import insert_untold_change
@@ -112,6 +113,11 @@ class UserStore:
             await writer.execute("DELETE FROM profile_fields WHERE user_id = $1", user_id)
             await insert_untold_change(writer, user_id, "departure")
             return await _delete_devices(writer, user_id, None)
+
+    async def set_mark(self, user_id: str, mark: Literal["suspended", "locked"], is_set: bool) -> None:
+        """Suspend or lock an account, or end that."""
+        async with self._database.write() as writer:
+            await writer.execute(f"UPDATE users SET is_{mark} = $2 WHERE user_id = $1", user_id, is_set)
 
     async def find_token(self, token_hash: bytes) -> TokenRow | None:
         """Whom the token stands for, or None."""
