@@ -208,6 +208,8 @@ class Presence:
         try:
             while self._changed or self._joins:
                 await self._tell_batch()
+                # Others first: where all was in memory, nothing has been waited for.
+                await asyncio.sleep(0)
         except Exception:
             logger.exception("cannot tell of presence; trying again later")
             self._call_later("tell", _RETRY_AFTER_S, self._start)

@@ -93,11 +93,11 @@ class PresenceNews:
                     self._mark(None, [room_nid], marked)
                 self._arrivals[user_id, room_nid] = self.current
         self._trim()
-        for room_nid in marked:
-            self._notifier.wake_room(room_nid)
-        for user_id, is_own in changed.items():
-            if is_own:
-                self._notifier.wake_user(user_id)
+        # Most of them share several of the rooms.
+        woken = set[str]().union(*map(self._user_rooms.list_users, marked))
+        woken.update(user_id for user_id, is_own in changed.items() if is_own)
+        for user_id in woken:
+            self._notifier.wake_user(user_id)
         return told
 
     async def list_visible(self, user_id: str) -> list[UserState]:
