@@ -25,6 +25,27 @@ function describe(event) {
     };
 }
 
+function look(room) {
+    return (
+        room && {
+            membership: room.getMyMembership(),
+            name: room.name,
+            joined: room.getJoinedMemberCount(),
+            unread: room.getUnreadNotificationCount("total"),
+            highlights: room.getUnreadNotificationCount("highlight"),
+            typing: room
+                .getMembers()
+                .filter((member) => member.typing)
+                .map((member) => member.userId),
+            tags: room.tags,
+            fullyRead: room.getAccountData("m.fully_read")?.getContent().event_id ?? null,
+            readBy: Object.fromEntries(
+                room.getJoinedMembers().map((member) => [member.userId, room.getEventReadUpTo(member.userId, true)]),
+            ),
+        }
+    );
+}
+
 function isIn(content, wanted) {
     return Object.entries(wanted).every(([key, value]) => JSON.stringify(content[key]) === JSON.stringify(value));
 }
@@ -119,6 +140,55 @@ const commands = {
             return event?.isRedacted() && describe(event);
         };
         return until([sdk.RoomEvent.Redaction, sdk.RoomEvent.Timeline], find, timeoutMs, `redaction of ${eventId}`);
+    },
+
+    // The room as the SDK sees it, once these parts of it (see `look`) have these values.
+    async waitForRoom({ roomId, wanted, timeoutMs = 30000 }) {
+        const events = [
+            sdk.ClientEvent.Sync,
+            sdk.RoomEvent.Receipt,
+            sdk.RoomEvent.Tags,
+            sdk.RoomEvent.AccountData,
+            sdk.RoomMemberEvent.Typing,
+            sdk.RoomStateEvent.Events,
+        ];
+        let last;
+        const find = () => {
+            last = look(client.getRoom(roomId));
+            return last && isIn(last, wanted) && last;
+        };
+        return until(events, find, timeoutMs, `${JSON.stringify(wanted)} in ${roomId}`).catch((error) => {
+            throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
+        });
+    },
+
+    async waitForPresence({ userId, presence, timeoutMs = 30000 }) {
+        const find = () => {
+            const user = client.getUser(userId);
+            return user?.presence === presence && { presence, status: user.presenceStatusMsg ?? null };
+        };
+        return until([sdk.UserEvent.Presence, sdk.ClientEvent.Sync], find, timeoutMs, `${presence} of ${userId}`);
+    },
+
+    async waitForAccountData({ type, content, timeoutMs = 30000 }) {
+        const find = () => {
+            const found = client.getAccountData(type)?.getContent();
+            return found && isIn(found, content) && found;
+        };
+        return until([sdk.ClientEvent.AccountData, sdk.ClientEvent.Sync], find, timeoutMs, type);
+    },
+
+    async sendReceipt({ roomId, eventId, receiptType, unthreaded = false }) {
+        const event = client.getRoom(roomId).findEventById(eventId);
+        return client.sendReadReceipt(event, receiptType, unthreaded);
+    },
+
+    // Pages back until the beginning of the room; bodies of all messages, oldest first.
+    async history({ roomId }) {
+        const room = client.getRoom(roomId);
+        while (room.oldState.paginationToken !== null) await client.scrollback(room, 8);
+        const messages = room.getLiveTimeline().getEvents().filter((event) => event.getType() === "m.room.message");
+        return messages.map((event) => event.getContent().body);
     },
 
     async timeline({ roomId }) {
