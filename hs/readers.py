@@ -11,6 +11,7 @@ from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.members import MemberStore
 from hs.storage.notifications import NotificationStore
+from hs.storage.notified import NotifiedStore
 from hs.storage.presence import PresenceStore
 from hs.storage.receipts import ReceiptStore
 from hs.storage.streams import StreamIds
@@ -22,6 +23,7 @@ from hs.sync.client_events import ClientEvents
 from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
+from hs.sync.notified import Notifications
 from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
 from hs.sync.presence import Presence
@@ -59,6 +61,7 @@ class Readers:
     presence: Presence
     receipts: Receipts
     unread: UnreadCounts
+    notifications: Notifications
 
 
 def build_readers(
@@ -155,4 +158,5 @@ def build_readers(
         presence=presence,
         receipts=receipts,
         unread=unread,
+        notifications=Notifications(NotifiedStore(database), engine.events, client_events, receipts),
     )

@@ -21,8 +21,8 @@ from hs.client_api.member_events import MemberEvents
 from hs.client_api.membership import MembershipApi
 from hs.client_api.messages import MessagesApi
 from hs.client_api.moderation import ModerationApi
-from hs.client_api.old_sync import OldSyncApi
 from hs.client_api.notifications import NotificationsApi
+from hs.client_api.old_sync import OldSyncApi
 from hs.client_api.presence import PresenceApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
