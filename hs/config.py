@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from hs.config_schema import ByteSize, Decoder, render_example
-from hs.matrix.ids import is_server_name
+from hs.matrix.ids import is_server_name, is_user_id
 
 Api = Literal["client", "federation", "admin", "metrics"]
 
@@ -129,6 +129,20 @@ class RegistrationConfig(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Lets who knows it register accounts, admins too, at /_synapse/admin/v1/register."),
     ] = ""
+    tokens: Annotated[
+        tuple[str, ...],
+        Meta(description="With any of these, only who has one may register (m.login.registration_token)."),
+    ] = ()
+
+
+class SupportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom users can turn to, as /.well-known/matrix/support says; without any of it there is no such page."""
+
+    page: Annotated[str, Meta(description="Address of a web page for users who need help.")] = ""
+    admin_matrix_id: Annotated[str, Meta(description="User id of an administrator.")] = ""
+    admin_email: Annotated[str, Meta(description="E-mail address of an administrator.")] = ""
+    security_matrix_id: Annotated[str, Meta(description="User id to report security matters to.")] = ""
+    security_email: Annotated[str, Meta(description="E-mail address to report security matters to.")] = ""
 
 
 class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +194,7 @@ class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
     profile: Annotated[RateLimit, Meta(description="Display names, avatars, account data.")] = RateLimit(
         1, 20
     )
+    report: Annotated[RateLimit, Meta(description="Reports of users, rooms and events.")] = RateLimit(0.2, 20)
     admin_redaction: Annotated[RateLimit, Meta(description="Redactions by server admins.")] = RateLimit(
         20, 500
     )
@@ -252,12 +267,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             description="The key that signs our events; made when missing. Default: signing.key in data_dir."
         ),
     ] = None
+    public_base_url: Annotated[
+        str,
+        Meta(
+            description="Where clients reach the client API, such as https://matrix.example.org; logins and "
+            "/.well-known/matrix/client say so. Empty: the address that the client has used."
+        ),
+    ] = ""
     database: DatabaseConfig = DatabaseConfig()
     listeners: tuple[ListenerConfig, ...] = (ListenerConfig(),)
     federation: FederationConfig = FederationConfig()
     network: NetworkConfig = NetworkConfig()
     registration: RegistrationConfig = RegistrationConfig()
     sessions: SessionsConfig = SessionsConfig()
+    support: SupportConfig = SupportConfig()
     rate_limits: RateLimits = RateLimits()
     appservices: AppservicesConfig = AppservicesConfig()
     presence: PresenceConfig = PresenceConfig()
@@ -305,6 +328,13 @@ def _list_mistakes(config: Config) -> Iterator[str]:
     """What no single option's type can tell."""
     if not is_server_name(config.server_name):
         yield f"server_name: {config.server_name!r} is not a server name (a DNS name or IP address, with a port or not)"
+    url = config.public_base_url
+    if url and (not url.startswith(("https://", "http://")) or any(c in url for c in "?# ")):
+        yield f"public_base_url: {url!r} is not an address like https://matrix.example.org"
+    for option in ("admin_matrix_id", "security_matrix_id"):
+        user_id = getattr(config.support, option)
+        if user_id and not is_user_id(user_id):
+            yield f"support.{option}: {user_id!r} is not a user id"
     for server in config.federation.trusted_key_servers:
         if not is_server_name(server):
             yield f"federation.trusted_key_servers: {server!r} is not a server name"

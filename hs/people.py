@@ -68,7 +68,7 @@ async def build_people(
         profiles=Profiles(profile_store, config.server_name),
         registration=Registration(users, passwords, config.server_name, clock),
         login=login,
-        auth=InteractiveAuth(login),
+        auth=InteractiveAuth(login, config.registration.tokens),
         overrides=RateLimitOverrides(users),
         account_data=AccountDataStore(database, stream, lambda user_id, _: on_account_data(user_id)),
         account_data_stream=stream,

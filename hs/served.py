@@ -36,7 +36,7 @@ from hs.client_api.tags import TagsApi
 from hs.client_api.timestamps import TimestampsApi
 from hs.client_api.typing import TypingApi
 from hs.client_api.upgrade import UpgradeApi
-from hs.client_api.versions import CapabilitiesApi, VersionsApi
+from hs.client_api.versions import CapabilitiesApi, VersionsApi, render_support
 from hs.config import Config
 from hs.directory.aliases import AliasDirectory, RoomFacts
 from hs.directory.public_rooms import PublicRooms
@@ -83,10 +83,15 @@ def _account_apis(
     management = AccountManagement(
         people.users, people.passwords, people.tokens, people.profiles, account_rooms.tell_rooms
     )
+    base_url, support = config.public_base_url.rstrip("/"), config.support
+    contacts = [
+        ("m.role.admin", support.admin_matrix_id, support.admin_email),
+        ("m.role.security", support.security_matrix_id, support.security_email),
+    ]
     return [
-        VersionsApi(),
+        VersionsApi(base_url, render_support(support.page, contacts)),
         CapabilitiesApi(),
-        LoginApi(people.login, people.tokens, limiter),
+        LoginApi(people.login, people.tokens, limiter, base_url),
         RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),

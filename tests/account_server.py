@@ -75,6 +75,7 @@ class AccountServer:
     clock: TestClock = field(default_factory=TestClock)
     limit: Limit | None = None
     is_registration_enabled: bool = True
+    registration_tokens: Sequence[str] = ()
     lifetimes: TokenLifetimes = field(default_factory=TokenLifetimes)
     trusts_proxy: bool = False
     more_apis: Sequence[object] = ()
@@ -98,7 +99,7 @@ class AccountServer:
 
     def build_app(self) -> App:
         """The app of a listener."""
-        auth = InteractiveAuth(self.login, self.clock.monotonic)
+        auth = InteractiveAuth(self.login, self.registration_tokens, self.clock.monotonic)
         limit = self.limit or Limit(1, 1)
         limiter = RateLimiter(self.limit is not None, lambda _: limit, self.overrides, self.clock.monotonic)
         accounts = AccountManagement(

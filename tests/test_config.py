@@ -159,6 +159,9 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         tmp_path,
         """
         server_name = "not a name"
+        public_base_url = "matrix.example.org"
+        [support]
+        admin_matrix_id = "ops"
         [database]
         url = "mysql://x"
         [network]
@@ -173,6 +176,8 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         """,
     ) == [
         "server_name: 'not a name' is not a server name (a DNS name or IP address, with a port or not)",
+        "public_base_url: 'matrix.example.org' is not an address like https://matrix.example.org",
+        "support.admin_matrix_id: 'ops' is not a user id",
         "database.url: must start with postgresql://",
         "listeners[0].tls_private_key: is missing; TLS needs both tls_certificate and tls_private_key",
         "listeners[1].port: 127.0.0.1:8008 is taken by listeners[0]",

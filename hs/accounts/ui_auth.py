@@ -4,6 +4,7 @@ Spec: client-server-api "User-Interactive Authentication API". A request without
 the flows to choose from and a session; the client repeats it with `auth`, one stage after the other.
 """
 
+import hmac
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from hs.matrix.errors import BadJson, Forbidden, MatrixError, Unknown, UserDeact
 
 DUMMY = "m.login.dummy"
 PASSWORD = "m.login.password"
+REGISTRATION_TOKEN = "m.login.registration_token"
 
 # Anybody can open sessions of registration: the oldest make room for new ones.
 _MAX_SESSIONS = 10_000
@@ -40,6 +42,7 @@ class AuthData(msgspec.Struct, frozen=True):
     identifier: Identifier | None = None
     user: str | None = None
     password: str | None = None
+    token: str | None = None
 
 
 class AuthenticationNeeded(MatrixError):
@@ -67,17 +70,30 @@ class _Session:
 class InteractiveAuth:
     """Judges the `auth` of requests and remembers the stages that are done."""
 
-    def __init__(self, login: Login, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        login: Login,
+        registration_tokens: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """With any registration token, only who has one may register."""
         self._login = login
+        self._registration_tokens = [token.encode() for token in registration_tokens]
         self._sessions: TTLCache[str, _Session] = TTLCache(_MAX_SESSIONS, _LIFETIME_S, clock)
 
     async def check_password(self, operation: str, user_id: str, auth: AuthData | None) -> None:
         """Return if the user has given the account's password; AuthenticationNeeded if not."""
         await self._check(operation, user_id, (PASSWORD,), auth)
 
-    async def check_dummy(self, operation: str, auth: AuthData | None) -> None:
-        """Return if the client has acknowledged that nothing is asked for; AuthenticationNeeded if not."""
-        await self._check(operation, None, (DUMMY,), auth)
+    async def check_registration(self, auth: AuthData | None) -> None:
+        """Return if the client may register: with a token where there are any; AuthenticationNeeded if not."""
+        stage = REGISTRATION_TOKEN if self._registration_tokens else DUMMY
+        await self._check("register", None, (stage,), auth)
+
+    def is_registration_token(self, token: str) -> bool:
+        """Whether it is one; how long that takes tells nothing of what those that are begin with."""
+        given = token.encode(errors="surrogatepass")
+        return any(hmac.compare_digest(given, known) for known in self._registration_tokens)
 
     async def _check(
         self, operation: str, user_id: str | None, flow: Sequence[str], auth: AuthData | None
@@ -116,6 +132,8 @@ class InteractiveAuth:
                 await self._prove_password(session, auth)
             except (Forbidden, UserDeactivated) as error:
                 return error
+        if stage == REGISTRATION_TOKEN and not self.is_registration_token(auth.token or ""):
+            return Forbidden("unknown registration token")
         if stage not in session.completed:
             session.completed.append(stage)
         return None

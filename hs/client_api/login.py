@@ -35,7 +35,11 @@ class RefreshBody(msgspec.Struct):
 class LoginApi:
     """Opens and ends sessions."""
 
-    def __init__(self, login: Login, tokens: AccessTokens, limiter: RateLimiter) -> None:
+    def __init__(
+        self, login: Login, tokens: AccessTokens, limiter: RateLimiter, public_base_url: str = ""
+    ) -> None:
+        """Without a base URL it is the one that the client has used."""
+        self._public_base_url = public_base_url
         self._login = login
         self._tokens = tokens
         self._limiter = limiter
@@ -63,7 +67,7 @@ class LoginApi:
         )
         return {
             **render_session(session),
-            "well_known": {"m.homeserver": {"base_url": client.base_url}},
+            "well_known": {"m.homeserver": {"base_url": self._public_base_url or client.base_url}},
         }
 
     @endpoint("POST", *v3("/refresh"), auth=Auth.NONE, limit="other")

@@ -44,6 +44,12 @@ class AvailableQuery(msgspec.Struct):
     username: str
 
 
+class TokenQuery(msgspec.Struct):
+    """Which registration token."""
+
+    token: str
+
+
 class RegistrationApi:
     """Makes accounts for whoever asks, where the configuration lets them."""
 
@@ -68,7 +74,7 @@ class RegistrationApi:
         username = None if body.username is None else fold_capitals(body.username)
         if username is not None:
             await self._registration.check_available(username)
-        await self._auth.check_dummy("register", body.auth)
+        await self._auth.check_registration(body.auth)
         if body.password is None:
             raise MissingParam("a password is needed")
         # An account whose first device is then refused would be of no use to who asked for it.
@@ -87,6 +93,17 @@ class RegistrationApi:
         self._check_enabled()
         await self._registration.check_available(fold_capitals(query.username))
         return {"available": True}
+
+    @endpoint(
+        "GET",
+        "/_matrix/client/v1/register/m.login.registration_token/validity",
+        auth=Auth.NONE,
+        limit="registration",
+    )
+    async def get_token_validity(self, query: TokenQuery) -> dict[str, Any]:
+        """Whether somebody may register with the token."""
+        self._check_enabled()
+        return {"valid": self._auth.is_registration_token(query.token)}
 
     def _check_enabled(self) -> None:
         if not self._is_enabled:

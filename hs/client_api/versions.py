@@ -1,9 +1,11 @@
 """What this server speaks, and where it is. Spec: client-server-api "API Standards", "Server Discovery"."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hs.client_api.paths import v3
 from hs.http.endpoint import Auth, Caller, ClientInfo, endpoint
+from hs.matrix.errors import NotFound
 from hs.matrix.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
 
 # A version promises its endpoints to clients, which stop asking for older ones: what is listed must be there.
@@ -13,7 +15,12 @@ VERSIONS = ("r0.6.1", "v1.1")
 
 
 class VersionsApi:
-    """Tells clients what they may expect."""
+    """Tells clients what they may expect, and where."""
+
+    def __init__(self, public_base_url: str = "", support: Mapping[str, Any] | None = None) -> None:
+        """Without a base URL it is the one that the client has used; `support` is what its endpoint answers."""
+        self._public_base_url = public_base_url
+        self._support = support
 
     @endpoint("GET", "/_matrix/client/versions", auth=Auth.NONE, limit=None)
     async def get_versions(self) -> dict[str, Any]:
@@ -22,8 +29,29 @@ class VersionsApi:
 
     @endpoint("GET", "/.well-known/matrix/client", auth=Auth.NONE, limit=None)
     async def get_well_known(self, client: ClientInfo) -> dict[str, Any]:
-        """Where the client API is: where this request was sent to."""
-        return {"m.homeserver": {"base_url": client.base_url}}
+        """Where the client API is."""
+        return {"m.homeserver": {"base_url": self._public_base_url or client.base_url}}
+
+    @endpoint("GET", "/.well-known/matrix/support", auth=Auth.NONE, limit=None)
+    async def get_support(self) -> dict[str, Any]:
+        """Whom users can turn to."""
+        if not self._support:
+            raise NotFound("nobody is named here")
+        return dict(self._support)
+
+
+def render_support(page: str, contacts: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    """What /.well-known/matrix/support answers; contacts are (role, user id, e-mail address), "" for none."""
+    named = [
+        {
+            "role": role,
+            **({"matrix_id": user_id} if user_id else {}),
+            **({"email_address": email} if email else {}),
+        }
+        for role, user_id, email in contacts
+        if user_id or email
+    ]
+    return {**({"contacts": named} if named else {}), **({"support_page": page} if page else {})}
 
 
 class CapabilitiesApi:

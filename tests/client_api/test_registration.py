@@ -159,3 +159,38 @@ async def test_an_odd_device_leaves_no_account_behind(town: Town) -> None:
     refused = await register(town, username="alice", initial_device_display_name=long_name)
     assert refused.error == (400, "M_INVALID_PARAM")
     assert (await register(town, username="alice", device_id="PHONE")).body["device_id"] == "PHONE"
+
+
+async def test_registration_by_token(accounts: AccountServer) -> None:
+    accounts.registration_tokens = ("a-token", "☃")
+    async with accounts.serve() as town:
+        body: dict[str, Any] = {"username": "alice", "password": "a secret"}
+        asked = await town.visitor.post("register", body=body)
+        assert asked.body["flows"] == [{"stages": ["m.login.registration_token"]}]
+        stage = {"type": "m.login.registration_token", "session": asked.body["session"]}
+        for wrong in ({"token": "wrong"}, {"token": ""}, {}):
+            refused = await town.visitor.post("register", body={**body, "auth": {**stage, **wrong}})
+            assert refused.error == (401, "M_FORBIDDEN")
+        assert (await register(town, username="alice")).error == (401, "M_UNKNOWN")
+        made = await town.visitor.post("register", body={**body, "auth": {**stage, "token": "☃"}})
+        assert made.body["user_id"] == "@alice:test.example"
+
+
+@pytest.mark.parametrize(("token", "is_valid"), [("a-token", True), ("a-toke", False), ("", False)])
+async def test_registration_tokens_can_be_checked(
+    accounts: AccountServer, token: str, is_valid: bool
+) -> None:
+    accounts.registration_tokens = ("a-token",)
+    path = f"/_matrix/client/v1/register/m.login.registration_token/validity?token={token}"
+    async with accounts.serve() as town:
+        assert (await town.visitor.raw("GET", path)).body == {"valid": is_valid}
+        without = await town.visitor.raw("GET", path.partition("?")[0])
+        assert without.error == (400, "M_MISSING_PARAM")
+
+
+async def test_no_token_is_good_where_nobody_may_register(accounts: AccountServer) -> None:
+    accounts.registration_tokens = ("a-token",)
+    accounts.is_registration_enabled = False
+    path = "/_matrix/client/v1/register/m.login.registration_token/validity?token=a-token"
+    async with accounts.serve() as town:
+        assert (await town.visitor.raw("GET", path)).error == (403, "M_FORBIDDEN")

@@ -13,6 +13,7 @@ from tests.fuzz.hostile import list_endpoints
 # Whoever adds a line here says why it needs no token.
 OPEN_TO_EVERYBODY = {
     "GET /.well-known/matrix/client",
+    "GET /.well-known/matrix/support",
     "GET /_matrix/client/versions",
     "GET /_matrix/client/v3/login",
     "POST /_matrix/client/v3/login",
@@ -20,6 +21,7 @@ OPEN_TO_EVERYBODY = {
     "POST /_matrix/client/v3/refresh",
     "POST /_matrix/client/v3/register",
     "GET /_matrix/client/v3/register/available",
+    "GET /_matrix/client/v1/register/m.login.registration_token/validity",
     "GET /_matrix/client/v3/profile/{user_id}",
     "GET /_matrix/client/v3/profile/{user_id}/{field}",
     "GET /_matrix/client/v3/directory/room/{alias}",
@@ -33,6 +35,7 @@ OPEN_TO_EVERYBODY = {
 # Answers that cost nothing, and those that count against a limit themselves.
 UNLIMITED = {
     "GET /.well-known/matrix/client",
+    "GET /.well-known/matrix/support",
     "GET /_matrix/client/versions",
     "GET /_synapse/admin/v1/register",
     "POST /_synapse/admin/v1/register",
