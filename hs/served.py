@@ -6,6 +6,7 @@ from hs.accounts.account_data import AccountData
 from hs.accounts.devices import Devices
 from hs.accounts.management import AccountManagement
 from hs.accounts.moderation import Moderation
+from hs.accounts.openid import OpenIdTokens
 from hs.accounts.propagation import AccountRooms
 from hs.accounts.push_rules import UserPushRules
 from hs.accounts.room_moves import RoomMoves
@@ -23,11 +24,13 @@ from hs.client_api.messages import MessagesApi
 from hs.client_api.moderation import ModerationApi
 from hs.client_api.notifications import NotificationsApi
 from hs.client_api.old_sync import OldSyncApi
+from hs.client_api.openid import OpenIdApi
 from hs.client_api.presence import PresenceApi
 from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.receipts import ReceiptsApi
 from hs.client_api.registration import RegistrationApi
+from hs.client_api.reports import ReportsApi
 from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
@@ -52,6 +55,8 @@ from hs.storage.annotations import AnnotationStore
 from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.memberships import MembershipStore
+from hs.storage.openid_tokens import OpenIdTokenStore
+from hs.storage.reports import ReportStore
 from hs.storage.timestamps import TimestampStore
 from hs.sync.timestamps import EventsByTime
 
@@ -71,6 +76,16 @@ def build_apis(
     return {
         "client": [
             *_account_apis(config, limiter, people, account_rooms),
+            OpenIdApi(OpenIdTokens(OpenIdTokenStore(database), clock), config.server_name),
+            ReportsApi(
+                ReportStore(database),
+                people.users,
+                engine.rooms,
+                readers.access,
+                engine.events,
+                clock,
+                config.server_name,
+            ),
             *_room_apis(config, database, clock, gate, people, engine, readers),
         ],
         "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],

@@ -3,12 +3,14 @@
     callers        who is behind a request, as every endpoint sees them
     passwords      argon2id, off the event loop
     management     another password, the end of an account
+    moderation     accounts that an administrator suspends or locks
     devices        the devices of a user: listed, named, ended
-    tokens         access tokens: issued, checked, revoked; when devices were last seen
+    tokens         access tokens: issued, checked, refreshed, revoked; when devices were last seen
+    openid         proofs for other services of who somebody is
     registration   new accounts
     login          passwords against accounts, devices into sessions
     ui_auth        proving again who you are before something dangerous
-    profiles       display names and avatars, of local users
+    profiles       display names, avatars and other fields, of local users
     account_data   what clients store with us, and how others hear of changes
     filters        what clients want of a /sync, named by id
     push_rules     the rules a user has, changed one at a time

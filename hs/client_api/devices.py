@@ -6,8 +6,10 @@ import msgspec
 
 from hs.accounts.devices import Devices
 from hs.accounts.ui_auth import AuthData, InteractiveAuth
+from hs.client_api.own_user import check_own
 from hs.client_api.paths import v3
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
+from hs.matrix.ids import parse_user_id
 from hs.storage.users import DeviceRow
 
 _DEVICE = v3("/devices/{device_id}")
@@ -70,6 +72,25 @@ class DevicesApi:
         await self._auth.check_password(operation, caller.user_id, body.auth)
         await self._devices.delete(caller.user_id, body.devices)
         return Empty()
+
+    @endpoint("GET", *v3("/admin/whois/{user_id}"), auth=Auth.USER, limit="other")
+    async def get_whois(self, caller: Caller, user_id: str) -> dict[str, Any]:
+        """Where a user's devices were last seen: one's own, or anybody's for administrators."""
+        if not caller.is_admin:
+            check_own(caller, user_id)
+        parse_user_id(user_id)
+        devices = await self._devices.list(user_id)
+        return {
+            "user_id": user_id,
+            "devices": {device.device_id: _render_whois(device) for device in devices},
+        }
+
+
+def _render_whois(device: DeviceRow) -> dict[str, Any]:
+    if device.last_seen_ts is None:
+        return {"sessions": []}
+    connection = {"ip": device.last_seen_ip, "last_seen": device.last_seen_ts}
+    return {"sessions": [{"connections": [connection]}]}
 
 
 def _render(device: DeviceRow) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 from typing import Any
 
 from tests.account_server import AccountServer, accounts, town
+from tests.admins import make_admin
 from tests.client_api.test_account import proof
 from tests.people import Person, Town
 
@@ -71,3 +72,20 @@ async def test_several_devices_end_at_once_and_only_those_that_were_agreed_on(to
     assert (await phone.get("account", "whoami")).error == (401, "M_UNKNOWN_TOKEN")
     assert (await tablet.get("account", "whoami")).status == 200
     assert (await bob.get("account", "whoami")).status == 200
+
+
+async def test_where_devices_were_last_seen(accounts: AccountServer, town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    admin = await make_admin(town)
+    for caller in (alice, admin):
+        answer = await caller.get("admin", "whois", alice.user_id)
+        assert answer.body["user_id"] == alice.user_id
+        [connection] = answer.body["devices"][alice.device_id]["sessions"][0]["connections"]
+        assert connection == {"ip": "127.0.0.1", "last_seen": accounts.clock.ms}
+    # Bob's device has not been seen yet.
+    devices = (await admin.get("admin", "whois", bob.user_id)).body["devices"]
+    assert devices == {bob.device_id: {"sessions": []}}
+    assert (await admin.get("admin", "whois", "@nobody:test.example")).body["devices"] == {}
+    assert (await bob.get("admin", "whois", alice.user_id)).error == (403, "M_FORBIDDEN")
+    assert (await admin.get("admin", "whois", "nobody")).error == (400, "M_INVALID_PARAM")
+    assert (await town.visitor.get("admin", "whois", alice.user_id)).status == 401
