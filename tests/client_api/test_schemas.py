@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests import openapi
+from tests.admins import make_admin
 from tests.fuzz.hostile import list_endpoints
 from tests.people import Person, Town
 
@@ -33,6 +34,8 @@ NAMED = {
 ELSEWHERE = {
     # Needs an identity server.
     "POST /_matrix/client/v3/account/3pid",
+    # There only where the operator has set it.
+    "GET /.well-known/matrix/support",
 }
 
 
@@ -77,6 +80,7 @@ async def accounts(talk: Talk, town: Town, alice: Person) -> None:
     for path in ("/_matrix/client/versions", "/.well-known/matrix/client", f"{V3}/login"):
         await ask(town.visitor, "GET", path)
     await ask(town.visitor, "GET", f"{V3}/register/available?username=still-free")
+    await ask(town.visitor, "GET", f"{V1}/register/m.login.registration_token/validity?token=nobodys")
     dummy = {"type": "m.login.dummy"}
     request = {"username": "schemas", "password": password, "auth": dummy, "refresh_token": True}
     made = await ask(town.visitor, "POST", f"{V3}/register", request)
@@ -126,6 +130,15 @@ async def accounts(talk: Talk, town: Town, alice: Person) -> None:
     status = {"presence": "online", "status_msg": "here"}
     await ask(alice, "PUT", f"{V3}/presence/{{user}}/status", status, user=alice.user_id)
     await ask(alice, "GET", f"{V3}/presence/{{user}}/status", user=alice.user_id)
+
+
+async def moderation(talk: Talk, town: Town) -> None:
+    admin, user = await make_admin(town), {"user": (await town.person("moderated")).user_id}
+    for what, body in (("suspend", "suspended"), ("lock", "locked")):
+        for state in (True, False):
+            await talk.ask(admin, "PUT", f"{V1}/admin/{what}/{{user}}", {body: state}, **user)
+            await talk.ask(admin, "GET", f"{V1}/admin/{what}/{{user}}", **user)
+    await talk.ask(admin, "GET", f"{V3}/admin/whois/{{user}}", **user)
 
 
 async def own_data(talk: Talk, alice: Person, bob: Person, room_id: str) -> None:
@@ -322,6 +335,7 @@ async def test_every_served_operation_answers_as_the_specification_says(town: To
     talk = Talk()
     alice, bob = await town.people("alice", "bob")
     await accounts(talk, town, alice)
+    await moderation(talk, town)
     since = (await alice.sync())["next_batch"]
     room_id = await rooms(talk, town, alice, bob)
     await own_data(talk, alice, bob, room_id)

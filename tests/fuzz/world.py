@@ -1,10 +1,15 @@
 """Things that exist on a server, for programs that fill them into what they send."""
 
+import asyncio
 import itertools
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import requests
+
+from tests.admins import make_admin
+from tests.people import Town
 
 CLIENT = "/_matrix/client/v3"
 TIMEOUT_S = 60
@@ -20,6 +25,14 @@ class World:
         self._name = name
         self.token = ""
         self.known: dict[str, str] = {}
+        self._admin_token = ""
+
+    @property
+    def admin_token(self) -> str:
+        """The token of an administrator, who is made when first asked for."""
+        if not self._admin_token:
+            self._admin_token = asyncio.run(self._make_admin())
+        return self._admin_token
 
     def renew(self) -> None:
         """Make new people, rooms that they are in, and something in the rooms."""
@@ -43,6 +56,12 @@ class World:
         }
         self.known |= self._make_room_content(other["access_token"])
         self.known |= self._make_own_data()
+
+    async def _make_admin(self) -> str:
+        async with aiohttp.ClientSession() as session:
+            admin = await make_admin(Town(session, self._base_url, ""))
+        assert admin.token is not None
+        return admin.token
 
     def _register(self, name: str, password: str) -> Any:
         body = {"username": name, "password": password, "auth": {"type": "m.login.dummy"}}
