@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hs.accounts.account_data import AccountData
 from hs.accounts.devices import Devices
+from hs.accounts.login_tokens import LoginTokens
 from hs.accounts.management import AccountManagement
 from hs.accounts.moderation import Moderation
 from hs.accounts.openid import OpenIdTokens
@@ -106,7 +107,7 @@ def _account_apis(
     return [
         VersionsApi(base_url, render_support(support.page, contacts)),
         CapabilitiesApi(),
-        LoginApi(people.login, people.tokens, limiter, base_url),
+        LoginApi(people.login, LoginTokens(people.login), people.auth, people.tokens, limiter, base_url),
         RegistrationApi(people.registration, people.login, people.auth, config.registration.enabled),
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),

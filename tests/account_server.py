@@ -12,6 +12,7 @@ from hs.accounts.account_data import AccountData
 from hs.accounts.devices import Devices
 from hs.accounts.filters import Filters
 from hs.accounts.login import Login
+from hs.accounts.login_tokens import LoginTokens
 from hs.accounts.management import AccountManagement
 from hs.accounts.overrides import Limit, RateLimitOverrides
 from hs.accounts.passwords import Passwords
@@ -108,7 +109,7 @@ class AccountServer:
         apis = [
             VersionsApi(),
             CapabilitiesApi(),
-            LoginApi(self.login, self.tokens, limiter),
+            LoginApi(self.login, LoginTokens(self.login, self.clock.monotonic), auth, self.tokens, limiter),
             RegistrationApi(self.registration, self.login, auth, self.is_registration_enabled),
             AccountApi(accounts, auth),
             DevicesApi(Devices(self.users, self.tokens), auth),

@@ -9,6 +9,7 @@
     openid         proofs for other services of who somebody is
     registration   new accounts
     login          passwords against accounts, devices into sessions
+    login_tokens   letting another device of one's own in
     ui_auth        proving again who you are before something dangerous
     profiles       display names, avatars and other fields, of local users
     account_data   what clients store with us, and how others hear of changes

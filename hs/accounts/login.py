@@ -51,6 +51,12 @@ class Login:
         assert row is not None  # nobody's password is never right
         return row.user_id
 
+    async def check_open(self, user_id: str) -> None:
+        """UserDeactivated where the account is closed."""
+        row = await self._users.find_user(user_id)
+        if row is None or row.is_deactivated:
+            raise UserDeactivated("this account has been deactivated")
+
     async def open_session(
         self, user_id: str, device_id: str | None, device_name: str | None, is_refreshable: bool = False
     ) -> Session:

@@ -70,7 +70,7 @@ class CapabilitiesApi:
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": False},
-            "m.get_login_token": {"enabled": False},
+            "m.get_login_token": {"enabled": True},
         }
         if caller.is_admin:
             capabilities["m.account_moderation"] = {"suspend": True, "lock": True}

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401, F811 (fixtures are imported)
 
+import json
 from typing import Any
 
 import pytest
@@ -33,8 +34,12 @@ async def alice(accounts: AccountServer) -> str:
     return await accounts.registration.register("alice", PASSWORD)
 
 
-async def test_passwords_are_the_one_way_in(town: Town) -> None:
-    assert (await town.visitor.get("login")).body == {"flows": [{"type": "m.login.password"}]}
+async def test_the_ways_in(town: Town) -> None:
+    flows = (await town.visitor.get("login")).body["flows"]
+    assert flows == [
+        {"type": "m.login.password"},
+        {"type": "m.login.token", "get_login_token": True},
+    ]
 
 
 @pytest.mark.parametrize("user", ["alice", "@alice:test.example", "Alice", "@ALICE:test.example"])
@@ -66,6 +71,8 @@ async def test_wrong_password_and_unknown_user_look_the_same(town: Town, alice: 
         ({"type": "m.login.application_service"}, (400, "M_APPSERVICE_LOGIN_UNSUPPORTED")),
         ({}, (400, "M_BAD_JSON")),
         ({"type": "m.login.password"}, (400, "M_MISSING_PARAM")),
+        ({"type": "m.login.token"}, (400, "M_MISSING_PARAM")),
+        ({"type": "m.login.token", "token": "hsl_nobody"}, (403, "M_FORBIDDEN")),
         ({"type": "m.login.password", "user": "a"}, (400, "M_MISSING_PARAM")),
         ({"type": "m.login.password", "user": 1, "password": "b"}, (400, "M_BAD_JSON")),
         (
@@ -135,3 +142,44 @@ async def test_a_locked_user_can_do_nothing_but_log_out(
     headers = {"Authorization": f"Bearer {token}"}
     assert (await town.visitor.raw("POST", "/_matrix/client/v3/logout", headers=headers)).status == 200
     assert (await whoami(town, token)).error == (401, "M_UNKNOWN_TOKEN")
+
+
+async def get_login_token(town: Town, access_token: str, **body: Any) -> Answer:
+    headers = {"Authorization": f"Bearer {access_token}"}
+    path = "/_matrix/client/v1/login/get_token"
+    return await town.visitor.raw("POST", path, json.dumps(body).encode(), headers=headers)
+
+
+async def test_one_device_lets_another_in(accounts: AccountServer, town: Town, alice: str) -> None:
+    token = (await log_in(town)).body["access_token"]
+    asked = await get_login_token(town, token)
+    assert asked.status == 401
+    assert asked.body["flows"] == [{"stages": ["m.login.password"]}]
+    auth = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice},
+        "password": PASSWORD,
+        "session": asked.body["session"],
+    }
+    answer = await get_login_token(town, token, auth=auth)
+    assert answer.body["expires_in_ms"] == 120_000
+    login = {"type": "m.login.token", "token": answer.body["login_token"], "device_id": "SECOND"}
+    made = await town.visitor.post("login", body=login)
+    assert (made.body["user_id"], made.body["device_id"]) == (alice, "SECOND")
+    assert (await whoami(town, made.body["access_token"])).status == 200
+    # It is good once, and what was proven is good for one token.
+    assert (await town.visitor.post("login", body=login)).error == (403, "M_FORBIDDEN")
+    assert (await get_login_token(town, token, auth=auth)).error == (400, "M_UNKNOWN")
+
+
+async def test_a_login_token_does_not_last(accounts: AccountServer, town: Town, alice: str) -> None:
+    auth = {"type": "m.login.password", "password": PASSWORD}
+    access_token = (await log_in(town)).body["access_token"]
+    token = (await get_login_token(town, access_token, auth=auth)).body["login_token"]
+    accounts.clock.advance(121)
+    late = await town.visitor.post("login", body={"type": "m.login.token", "token": token})
+    assert late.error == (403, "M_FORBIDDEN")
+    token = (await get_login_token(town, access_token, auth=auth)).body["login_token"]
+    await accounts.tokens.deactivate(alice)
+    closed = await town.visitor.post("login", body={"type": "m.login.token", "token": token})
+    assert closed.error == (403, "M_USER_DEACTIVATED")
