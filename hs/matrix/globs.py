@@ -14,6 +14,8 @@ _WORD_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 _INSIDE_WORD = r"(?<=[A-Za-z0-9_])(?=[A-Za-z0-9_])"
 _BOUNDARY = rf"(?!{_INSIDE_WORD})"
 
+_WORDS = re.compile("[A-Za-z0-9_]+")
+
 
 def _part(text: str) -> str:
     return ".".join(re.escape(run) for run in text.split("?"))
@@ -42,7 +44,7 @@ def whole_matcher(pattern: str) -> Matcher:
         # The last part has a fixed length, so there is one place for it: the end.
         length = len(re.split(r"\*+", pattern)[-1])
         regex += f"(?=.{{{length}}})(?>.*)(?<={last})" if last else ".*"
-    return _guarded(_longest_run(pattern), re.compile(regex, re.DOTALL).fullmatch)
+    return _guarded(_longest_run(pattern), regex, re.Pattern.fullmatch)
 
 
 def word_matcher(pattern: str) -> Matcher:
@@ -50,6 +52,8 @@ def word_matcher(pattern: str) -> Matcher:
 
     A boundary is any place that is not between two word characters.
     """
+    if pattern and not has_wildcard(pattern):
+        return lambda text: contains_word(text, pattern)
     first, *rest = (_part(part) for part in re.split(r"\*+", pattern))
     if not rest:
         regex = f"(?>.*?{_BOUNDARY}{first}{_BOUNDARY})"
@@ -57,18 +61,38 @@ def word_matcher(pattern: str) -> Matcher:
         *middle, last = rest
         regex = f"(?>.*?{_BOUNDARY}{first})" + "".join(f"(?>.*?{part})" for part in middle)
         regex += f"(?>.*?{last}{_BOUNDARY})"
-    return _guarded(_longest_run(pattern), re.compile(regex, re.DOTALL).match)
+    return _guarded(_longest_run(pattern), regex, re.Pattern.match)
 
 
-def _guarded(run: str, match: Callable[[str], object]) -> Matcher:
-    # Most texts do not have the pattern's plain letters; `in` finds that out many times faster.
-    return lambda text: run in text and match(text) is not None
+def _guarded(run: str, regex: str, match: Callable[[re.Pattern[str], str], object]) -> Matcher:
+    compiled: list[re.Pattern[str]] = []
+
+    def matches(text: str) -> bool:
+        # Most texts do not have the pattern's plain letters; `in` finds that out many times faster.
+        if run not in text:
+            return False
+        if not compiled:
+            # Costs more than all else, and most patterns never get so far.
+            compiled.append(re.compile(regex, re.DOTALL))
+        return match(compiled[0], text) is not None
+
+    return matches
+
+
+def is_word(text: str) -> bool:
+    """Whether the text is word characters and nothing else: where it is a word, it is one of `split_words`."""
+    return bool(text) and _WORD_CHARACTERS.issuperset(text)
+
+
+def split_words(text: str) -> frozenset[str]:
+    """The runs of word characters of the text."""
+    return frozenset(_WORDS.findall(text))
 
 
 def contains_word(text: str, word: str) -> bool:
     """Whether the text has the word, starting and ending at word boundaries; case counts.
 
-    For words that change with every call; `word_matcher` is faster for those that stay.
+    A text of which much is asked is better asked for `split_words`, once.
     """
     start = text.find(word)
     while start >= 0:

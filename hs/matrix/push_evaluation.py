@@ -15,13 +15,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hs.matrix.globs import contains_word, whole_matcher, word_matcher
+from hs.matrix.globs import (
+    Matcher,
+    contains_word,
+    has_wildcard,
+    is_word,
+    split_words,
+    whole_matcher,
+    word_matcher,
+)
 from hs.matrix.property_paths import split_path
 from hs.matrix.push_defaults import DEFAULTS, MASTER, Action, DefaultRule, conditions_for, is_personal
 from hs.matrix.push_rules import PushRules, Rule
 
 Path = tuple[str, ...]
 _ABSENT = object()
+_BODY: Path = ("content", "body")
+# Patterns are looked for in so many characters of a text: a message may have 60,000, and a user 5,000 patterns.
+MAX_SEARCHED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ class EventView(Protocol):
 class PushEvent:
     """An event as conditions see it; remembers what was looked up, so make one for all members of a room."""
 
-    __slots__ = ("_found", "_lowered", "_properties", "room_id", "sender", "shared")
+    __slots__ = ("_found", "_lowered", "_matches", "_properties", "_words", "room_id", "sender", "shared")
 
     def __init__(self, event: EventView) -> None:
         self.room_id = event.room_id
@@ -81,6 +92,8 @@ class PushEvent:
             self._properties["redacts"] = event.redacts
         self._found: dict[Path, Any] = {}
         self._lowered: dict[Path, str | None] = {}
+        self._words: frozenset[str] | None = None
+        self._matches: dict[tuple[Path, str], bool] = {}
         # Outcomes of the rules that are the same for all users.
         self.shared: dict[CompiledRule, bool] = {}
 
@@ -101,9 +114,31 @@ class PushEvent:
             return self._lowered[path]
         except KeyError:
             value = self.get(path)
-            lowered = value.lower() if isinstance(value, str) else None
+            lowered = value[:MAX_SEARCHED].lower() if isinstance(value, str) else None
             self._lowered[path] = lowered
             return lowered
+
+    def matches(self, path: Path, pattern: str, matcher: Matcher) -> bool:
+        """Whether the property is a string that the pattern matches; users with the same pattern share the answer."""
+        text = self.get_lowered(path)
+        if text is None:
+            return False
+        key = (path, pattern)
+        matches = self._matches.get(key)
+        if matches is None:
+            matches = self._matches[key] = matcher(text)
+        return matches
+
+    def has_word(self, word: str) -> bool:
+        """Whether the body has the word, which is in lower case, between word boundaries."""
+        body = self.get_lowered(_BODY)
+        if not body or word not in body:
+            return False
+        if is_word(word):
+            if self._words is None:
+                self._words = split_words(body)
+            return word in self._words
+        return self.matches(_BODY, word, lambda text: contains_word(text, word))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +329,16 @@ def _text(condition: Mapping[str, Any], name: str) -> str:
 def _event_match(condition: Mapping[str, Any]) -> Check:
     key, pattern = _text(condition, "key"), _text(condition, "pattern").lower()
     path = split_path(key)
-    matches = word_matcher(pattern) if path == ("content", "body") else whole_matcher(pattern)
+    if path == _BODY and pattern and not has_wildcard(pattern):
+        return lambda event, room, display_name: event.has_word(pattern)
+    matcher = word_matcher(pattern) if path == _BODY else whole_matcher(pattern)
+    if path != _BODY and not has_wildcard(pattern):
 
-    def check(event: PushEvent, room: RoomFacts, display_name: str | None) -> bool:
-        text = event.get_lowered(path)
-        return text is not None and matches(text)
+        def check(event: PushEvent, room: RoomFacts, display_name: str | None) -> bool:
+            return event.get_lowered(path) == pattern
 
-    return check
+        return check
+    return lambda event, room, display_name: event.matches(path, pattern, matcher)
 
 
 def _scalar(condition: Mapping[str, Any]) -> Any:
@@ -334,13 +372,9 @@ def _event_property_contains(condition: Mapping[str, Any]) -> Check:
 
 
 def _contains_display_name(condition: Mapping[str, Any]) -> Check:
-    path = ("content", "body")
-
-    def check(event: PushEvent, room: RoomFacts, display_name: str | None) -> bool:
-        body = event.get_lowered(path)
-        return bool(body and display_name) and contains_word(body or "", (display_name or "").lower())
-
-    return check
+    return lambda event, room, display_name: (
+        bool(display_name) and event.has_word((display_name or "").lower())
+    )
 
 
 _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {

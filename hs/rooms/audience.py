@@ -3,7 +3,9 @@
 Most users have changed nothing, and most who have did so for other rooms: a room has few groups.
 """
 
+import asyncio
 import secrets
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +23,9 @@ from hs.matrix.push_rules import NO_RULES, PushRules, Rule, encode_rules
 from hs.storage.notifications import UserRules
 
 NOTHING, NOTIFY, HIGHLIGHT = 0, 1, 2
+
+# Thousands of keywords in a long text take a while: then others get their turn.
+_TURN_S = 0.005
 
 # Whose rules a group's rules are. Where an event names one of its users, it is judged with this name put
 # into it; nobody can know the name and do so himself.
@@ -184,7 +189,7 @@ class Audience:
             (self._quiet.add if is_quiet else self._quiet.discard)(user_id)
         return flips
 
-    def judge(self, event: JudgedEvent, push: int, facts: RoomFacts) -> dict[str, tuple[int, int]]:
+    async def judge(self, event: JudgedEvent, push: int, facts: RoomFacts) -> dict[str, tuple[int, int]]:
         """(base, outcome) of those for whom the two differ.
 
         The base is `push`, and NOTHING for those to whom the room is quiet.
@@ -195,7 +200,11 @@ class Audience:
             group = self._group_of.get(user_id)
             if group is not None:
                 mentioned.setdefault(group, []).append(user_id)
+        turn_ends = time.perf_counter() + _TURN_S
         for group in self._groups.values():
+            if time.perf_counter() > turn_ends:
+                await asyncio.sleep(0)  # the room waits, others do not
+                turn_ends = time.perf_counter() + _TURN_S
             base = NOTHING if group.is_quiet else push
             if "name" in group.needs:
                 self._judge_each(group, event, facts, base, exceptions)

@@ -140,7 +140,7 @@ class PushJudge:
         facts = await self._facts(stage, audience, placed)
         judged = JudgedEvent(event)
         push = level_of(PLAIN_RULES.evaluate(judged.plain, facts))
-        exceptions = audience.judge(judged, push, facts)
+        exceptions = await audience.judge(judged, push, facts)
         if event.type == "m.room.member" and event.content.get("membership") == "invite":
             exceptions |= await self._judge_invite(room_nid, judged, facts, event.state_key or "", push)
         return Judgement(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hs.matrix.globs import contains_word, has_wildcard, whole_matcher, word_matcher
+from hs.matrix.globs import contains_word, has_wildcard, is_word, split_words, whole_matcher, word_matcher
 
 PATTERNS = st.text("ab*? .", max_size=8)
 TEXTS = st.text("ab _.\n", max_size=10)
@@ -43,6 +43,16 @@ def test_word_matches_agree_with_the_naive_matcher(pattern: str, text: str) -> N
 @given(st.text("ab .", max_size=4), TEXTS)
 def test_contains_word_is_a_word_match_of_plain_text(word: str, text: str) -> None:
     assert contains_word(text, word) == naive_word(word, text)
+
+
+@given(st.text("ab_", min_size=1, max_size=3), TEXTS)
+def test_a_word_is_one_of_the_words_of_a_text(word: str, text: str) -> None:
+    assert is_word(word)
+    assert (word in split_words(text)) == naive_word(word, text)
+
+
+def test_what_has_other_characters_is_no_word() -> None:
+    assert not any(map(is_word, ("", "a b", "ä", "a-b", "*")))
 
 
 def test_characters_of_regular_expressions_are_plain_text() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hs.matrix.power_levels import CREATOR_POWER
 from hs.matrix.property_paths import split_path
 from hs.matrix.push_evaluation import (
+    MAX_SEARCHED,
     NOTHING,
     Outcome,
     PushEvent,
@@ -177,6 +178,25 @@ def test_one_event_is_judged_for_many_users() -> None:
 
 def loud(tweak: str) -> RuleBody:
     return RuleBody(["notify", {"set_tweak": tweak}], pattern="cake")
+
+
+def test_users_with_one_pattern_share_its_answer_but_not_that_of_another_property() -> None:
+    event = PushEvent(text("some caketin", topic="cake"))
+    for _ in range(2):
+        for pattern, expected in (("cake*", True), ("*tin", True), ("c?ke", False), ("cake", False)):
+            body = RuleBody(["notify", {"set_tweak": "highlight"}], pattern=pattern)
+            rules = put_rule(NO_RULES, "content", "r", body)
+            assert compile_rules(rules, ALICE).evaluate(event, GROUP).is_highlight is expected
+    topic = [event_match("content.topic", "c?ke")]
+    rules = put_rule(NO_RULES, "override", "r", RuleBody(["notify", {"set_tweak": "highlight"}], topic))
+    assert compile_rules(rules, ALICE).evaluate(event, GROUP).is_highlight
+
+
+def test_long_bodies_are_searched_up_to_a_limit() -> None:
+    highlight = RuleBody(["notify", {"set_tweak": "highlight"}], pattern="cake")
+    rules = put_rule(NO_RULES, "content", "cake", highlight)
+    assert judge(text("x" * (MAX_SEARCHED - 5) + " cake " + "x" * 50_000), rules).is_highlight
+    assert not judge(text("x" * MAX_SEARCHED + " cake"), rules).is_highlight
 
 
 def test_kinds_are_tried_in_order_and_the_first_match_decides() -> None:

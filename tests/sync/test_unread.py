@@ -15,7 +15,7 @@ from hs.storage.notifications import NotificationStore, ReadMark
 from hs.storage.rooms import RoomInfo
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore
-from hs.sync import judged_events
+from hs.sync import judged_events, unread
 from hs.sync.unread import NOTHING_UNREAD, RoomUnread, UnreadCounts
 from tests.rooms.conftest import ALICE, BOB, CAROL
 from tests.rooms.making import make_room, message, redaction, topic
@@ -320,6 +320,24 @@ async def test_read_exceptions_are_deleted(
     marks = [ReadMark(BOB, room.room_nid, 0, third.stream_ordering)]
     await store.delete_read(marks, first.stream_ordering)
     assert await left() == []
+
+
+async def test_reading_leads_to_deletion_now_and_then(
+    engine: Engine,
+    database: Database,
+    room: RoomInfo,
+    reader: Reader,
+    rules: AccountDataStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unread, "_READS_PER_CLEANING", 1)
+    await rules.change_push_rules(BOB, lambda r: put_rule(r, "content", "x", RuleBody([], pattern="x")))
+    sent = await engine.writer.send(room, message(body="x"))
+    assert await database.fetch("SELECT FROM push_exceptions")
+    reader.marks.read(room, sent)
+    assert await reader.counts.get_many(BOB, [room.room_nid]) == {room.room_nid: NOTHING_UNREAD}
+    await reader.counts.close()
+    assert not await database.fetch("SELECT FROM push_exceptions")
 
 
 @pytest.mark.parametrize("seed", range(6))
