@@ -1,0 +1,40 @@
+"""Where a server spends its time during a row, by py-spy where that is installed."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from bench.load.rows.base import Row, Scale
+from bench.load.town import Town
+
+_RATE_PER_S = 500
+
+
+async def profile_row(row_type: type[Row], town: Town, scale: Scale, seconds: float, folder: Path) -> Path:
+    """Do the row again and again for about so many seconds; the file with the stacks and how often each was seen.
+
+    What `prepare` and `finish` do is in it as well. One line each: "function (file:line);... count".
+    """
+    row = row_type(town, scale)
+    await row.set_up()
+    await row.prepare()
+    path = folder / f"{row_type.name}.{town.server.name}.txt"
+    command = ["record", "--pid", str(town.server.pid), "--output", str(path), "--format", "raw"]
+    command += ["--rate", str(_RATE_PER_S), "--duration", "3600"]
+    process = await asyncio.create_subprocess_exec(
+        "py-spy", *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            await row.run()
+            await row.finish()
+            if time.monotonic() > deadline or process.returncode is not None:
+                break
+            await row.prepare()
+    finally:
+        if process.returncode is None:
+            process.send_signal(2)
+        await process.wait()
+        await row.tear_down()
+    return path

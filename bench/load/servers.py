@@ -1,0 +1,221 @@
+"""The programs under test: how each is configured, started, and which processes are its own.
+
+Each has a PostgreSQL cluster to itself, made and started as `hs serve` does it, with the same settings.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from abc import ABC, abstractmethod
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from bench.load.processes import ProcessTree
+from tests.server_process import find_free_ports, to_toml
+
+SERVER_NAME = "load.example"
+
+_READY_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 60.0
+
+
+class Server(ABC):
+    """A homeserver on 127.0.0.1 with rate limits off; `database_pid` is its PostgreSQL's first process."""
+
+    name: str
+
+    def __init__(
+        self, folder: Path, database_url: str, database_pid: int, python: str, *, presence: bool = False
+    ) -> None:
+        self.folder = folder
+        self.database = ProcessTree(database_pid)
+        [self.port] = find_free_ports(1)
+        self._database_url = database_url
+        self._python = python
+        self._presence = presence
+        self._log_path = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def _prepare(self, settings: dict[str, Any]) -> list[str]:
+        """Write the configuration, with these settings instead of the usual ones; the command that starts."""
+
+    @abstractmethod
+    def _folder_of_run(self) -> Path:
+        """The current folder of the process."""
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server's first process."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    @property
+    def tree(self) -> ProcessTree:
+        """The server's processes, without those of the database."""
+        return ProcessTree(self.pid)
+
+    def start(self, settings: dict[str, Any] | None = None) -> None:
+        """Start it and return once it answers; RuntimeError with the end of its log where it does not come up."""
+        command = self._prepare(settings or {})
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder_of_run(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+            )
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                log_end = self._log_path.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"{self.name} did not come up:\n{log_end}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def restart(self, settings: dict[str, Any] | None = None) -> None:
+        """Stop and start it."""
+        self.stop()
+        self.start(settings)
+
+    def _answers(self) -> bool:
+        url = f"http://127.0.0.1:{self.port}/_matrix/client/versions"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+
+class Hs(Server):
+    """Our own: the working tree, or an installed build where `python` is another interpreter."""
+
+    name = "hs"
+
+    def _prepare(self, settings: dict[str, Any]) -> list[str]:
+        document: dict[str, Any] = {
+            "server_name": SERVER_NAME,
+            "data_dir": str(self.folder / "data"),
+            "listeners": [{"bind": "127.0.0.1", "port": self.port, "apis": ["client"]}],
+            "database": {"url": self._database_url},
+            "federation": {"enabled": False},
+            "registration": {"enabled": True},
+            "rate_limits": {"enabled": False},
+            "log": {"level": "warning"},
+        }
+        if not self._presence:
+            document["presence"] = {"enabled": False}
+        config = self.folder / "hs.toml"
+        config.write_text(to_toml(document | settings))
+        return [self._python, "-m", "hs", "serve", "--config", str(config)]
+
+    def _folder_of_run(self) -> Path:
+        # Python puts the current folder first: another interpreter must not find our working tree in it.
+        return Path(__file__).parents[2] if self._python == sys.executable else self.folder
+
+
+class Synapse(Server):
+    """matrix-synapse, one process, with the defaults of its sample configuration otherwise."""
+
+    name = "synapse"
+
+    def _prepare(self, settings: dict[str, Any]) -> list[str]:
+        config = self.folder / "homeserver.yaml"
+        # Every JSON document is YAML.
+        config.write_text(json.dumps(self._document() | settings, indent=1))
+        key = self.folder / "signing.key"
+        if not key.exists():
+            key.write_text(f"ed25519 load {b64encode(os.urandom(32)).decode().rstrip('=')}\n")
+        (self.folder / "log.yaml").write_text(json.dumps(_LOG_CONFIG))
+        return [self._python, "-m", "synapse.app.homeserver", "--config-path", str(config)]
+
+    def _document(self) -> dict[str, Any]:
+        address = urlsplit(self._database_url)
+        query = parse_qs(address.query)
+        unlimited = {"per_second": 1e6, "burst_count": 1_000_000}
+        return {
+            "server_name": SERVER_NAME,
+            "signing_key_path": str(self.folder / "signing.key"),
+            "media_store_path": str(self.folder / "media"),
+            "pid_file": str(self.folder / "synapse.pid"),
+            "log_config": str(self.folder / "log.yaml"),
+            "macaroon_secret_key": "only for measuring",
+            "form_secret": "only for measuring",
+            "report_stats": False,
+            "suppress_key_server_warning": True,
+            "trusted_key_servers": [],
+            "federation_domain_whitelist": [],
+            "enable_registration": True,
+            "enable_registration_without_verification": True,
+            "presence": {"enabled": self._presence},
+            # Hundreds of people are registered for the set-up; the row about logging in takes the default of 12.
+            "bcrypt_rounds": 4,
+            "listeners": [
+                {
+                    "port": self.port,
+                    "bind_addresses": ["127.0.0.1"],
+                    "type": "http",
+                    "tls": False,
+                    "resources": [{"names": ["client"], "compress": False}],
+                }
+            ],
+            "database": {
+                "name": "psycopg2",
+                "args": {
+                    "user": address.username,
+                    "database": address.path.lstrip("/"),
+                    "host": query["host"][0],
+                    "port": int(query["port"][0]),
+                    "cp_min": 5,
+                    "cp_max": 10,
+                },
+            },
+            **dict.fromkeys(_SIMPLE_LIMITS, unlimited),
+            "rc_login": dict.fromkeys(("address", "account", "failed_attempts"), unlimited),
+            "rc_joins": dict.fromkeys(("local", "remote"), unlimited),
+            "rc_invites": dict.fromkeys(("per_room", "per_user", "per_issuer"), unlimited),
+        }
+
+    def _folder_of_run(self) -> Path:
+        return self.folder
+
+
+_SIMPLE_LIMITS = (
+    "rc_message",
+    "rc_registration",
+    "rc_registration_token_validity",
+    "rc_joins_per_room",
+    "rc_room_creation",
+    "rc_third_party_invite",
+    "rc_admin_redaction",
+    "rc_presence",
+    "rc_user_directory",
+)
+
+_LOG_CONFIG = {
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"level": "WARNING", "handlers": ["console"]},
+    "disable_existing_loggers": False,
+}
