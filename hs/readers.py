@@ -27,7 +27,8 @@ from hs.sync.notified import Notifications
 from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
 from hs.sync.presence import Presence
-from hs.sync.receipts import Receipts, ReceiptWriter
+from hs.sync.receipt_writer import ReceiptWriter
+from hs.sync.receipts import Receipts
 from hs.sync.room_extras import RoomExtras
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections

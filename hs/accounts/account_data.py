@@ -1,10 +1,10 @@
 """What clients store with us for themselves. Spec: client-server-api module "Client Config"."""
 
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 
-from hs.matrix.errors import InvalidParam, MatrixError, NotFound, TooLarge
+from hs.matrix.errors import BadJson, InvalidParam, MatrixError, NotFound, TooLarge
 from hs.storage.user_data import AccountDataEvent, AccountDataStore
 
 # The spec sets no limit; this is the size of an event, and clients store less than a tenth of it.
@@ -59,38 +59,75 @@ class AccountData:
         content = msgspec.json.encode({"event_id": event_id})
         await self._store.set_account_data(user_id, room_id, FULLY_READ, content)
 
-    async def list_tags(self, user_id: str, room_id: str) -> dict[str, Any]:
-        """The user's tags of the room, each with what the client stored with it."""
-        return _tags(await self._store.find_account_data(user_id, room_id, TAGS))
+    async def get_tags(self, user_id: str, room_id: str) -> bytes:
+        """The user's tags of the room, as the content of m.tag."""
+        return _encode_tags(_tags(await self._store.find_account_data(user_id, room_id, TAGS)))
 
-    async def set_tag(self, user_id: str, room_id: str, tag: str, info: dict[str, Any]) -> None:
-        """Add or replace a tag; InvalidParam or TooLarge where it is too much."""
+    async def set_tag(self, user_id: str, room_id: str, tag: str, info: bytes) -> None:
+        """Add or replace a tag, with a JSON object of its own.
+
+        InvalidParam for a name that is none, BadJson for an order that is none, TooLarge for too much.
+        """
+        # tags.md: the name of a tag must not exceed 255 bytes.
         if not 0 < len(tag.encode()) <= MAX_TYPE_LENGTH:
             raise InvalidParam(f"a tag has 1 to {MAX_TYPE_LENGTH} bytes")
-        await self._store.change_account_data(
-            user_id, room_id, TAGS, lambda stored: _encode_tags({**_tags(stored), tag: info})
-        )
+        checked = _check_tag(info)
+
+        def change(stored: bytes | None) -> bytes:
+            content = _encode_tags(_tags(stored) | {tag: checked})
+            if len(content) > MAX_CONTENT_BYTES:
+                raise TooLarge(f"a room's tags have at most {MAX_CONTENT_BYTES} bytes")
+            return content
+
+        await self._store.change_account_data(user_id, room_id, TAGS, change)
 
     async def delete_tag(self, user_id: str, room_id: str, tag: str) -> None:
         """Remove a tag; one that is not there is removed already."""
-        if tag in await self.list_tags(user_id, room_id):
-            await self._store.change_account_data(
-                user_id,
-                room_id,
-                TAGS,
-                lambda stored: _encode_tags({key: info for key, info in _tags(stored).items() if key != tag}),
-            )
+        if tag in _tags(await self._store.find_account_data(user_id, room_id, TAGS)):
+
+            def change(stored: bytes | None) -> bytes:
+                tags = _tags(stored)
+                tags.pop(tag, None)
+                return _encode_tags(tags)
+
+            await self._store.change_account_data(user_id, room_id, TAGS, change)
 
 
-def _tags(stored: bytes | None) -> dict[str, Any]:
-    # Clients may also store m.tag as account data, in whatever shape.
-    content = {} if stored is None else msgspec.json.decode(stored)
-    tags = content.get("tags")
-    return tags if isinstance(tags, dict) else {}
+class _TagContent(msgspec.Struct):
+    # Whatever a client stores with a tag stays as it is, numbers of any size included.
+    tags: dict[str, msgspec.Raw] = {}
 
 
-def _encode_tags(tags: dict[str, Any]) -> bytes:
-    content = msgspec.json.encode({"tags": tags})
-    if len(content) > MAX_CONTENT_BYTES:
-        raise TooLarge(f"a room's tags have at most {MAX_CONTENT_BYTES} bytes")
-    return content
+class _TagInfo(msgspec.Struct):
+    # What we understand of a tag: the place of the room among those that have it.
+    order: float | None = None
+
+
+def _check_tag(info: bytes | msgspec.Raw) -> msgspec.Raw:
+    """The JSON object as it is, without an order that is null; BadJson where it is none."""
+    try:
+        has_order = msgspec.json.decode(info, type=_TagInfo).order is not None
+        if not has_order and b"null" in bytes(info):
+            fields = msgspec.json.decode(info, type=dict[str, msgspec.Raw])
+            fields.pop("order", None)
+            return msgspec.Raw(msgspec.json.encode(fields))
+    except msgspec.ValidationError as error:
+        raise BadJson(str(error)) from error
+    return msgspec.Raw(info)
+
+
+def _tags(stored: bytes | None) -> dict[str, msgspec.Raw]:
+    # Clients may also store m.tag as account data, in whatever shape: what are no tags there is left out.
+    tags: dict[str, msgspec.Raw] = {}
+    try:
+        found = {} if stored is None else msgspec.json.decode(stored, type=_TagContent).tags
+    except msgspec.ValidationError:
+        return tags
+    for tag, info in found.items():
+        with suppress(BadJson):
+            tags[tag] = _check_tag(info)
+    return tags
+
+
+def _encode_tags(tags: dict[str, msgspec.Raw]) -> bytes:
+    return msgspec.json.encode(_TagContent(tags))

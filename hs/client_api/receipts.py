@@ -3,11 +3,12 @@
 Spec: client-server-api modules "Receipts" and "Fully read markers".
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
 
-from hs.accounts.account_data import AccountData
+from hs.accounts.account_data import FULLY_READ, AccountData
 from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
@@ -17,8 +18,6 @@ from hs.storage.receipts import READ, READ_PRIVATE
 from hs.storage.rooms import RoomInfo, RoomStore
 from hs.sync.access import RoomAccess
 from hs.sync.receipts import Receipts
-
-FULLY_READ = "m.fully_read"
 
 
 class ReceiptBody(msgspec.Struct):
@@ -71,16 +70,22 @@ class ReceiptsApi:
 
     @endpoint("POST", *v3("/rooms/{room_id}/read_markers"), auth=Auth.USER, limit="typing")
     async def post_read_markers(self, caller: Caller, room_id: str, body: ReadMarkersBody) -> Empty:
-        """Several markers at once."""
-        for event_id in (body.fully_read, body.read, body.read_private):
-            if event_id is not None:
-                parse_event_id(event_id)
+        """Several markers at once: all of them, or none where one of the events is not the room's."""
+        given = {
+            event_id for event_id in (body.fully_read, body.read, body.read_private) if event_id is not None
+        }
+        for event_id in given:
+            parse_event_id(event_id)
         room = await self._get_room(caller, room_id)
+        await asyncio.gather(*(self._receipts.check_event(room, event_id) for event_id in given))
+        changes = [
+            self._receipts.set(room, caller.user_id, receipt_type, event_id, None)
+            for receipt_type, event_id in ((READ, body.read), (READ_PRIVATE, body.read_private))
+            if event_id is not None
+        ]
         if body.fully_read is not None:
-            await self._set_fully_read(caller, room, body.fully_read)
-        for receipt_type, event_id in ((READ, body.read), (READ_PRIVATE, body.read_private)):
-            if event_id is not None:
-                await self._receipts.set(room, caller.user_id, receipt_type, event_id, None)
+            changes.append(self._set_fully_read(caller, room, body.fully_read))
+        await asyncio.gather(*changes)
         return Empty()
 
     async def _get_room(self, caller: Caller, room_id: str) -> RoomInfo:
@@ -89,6 +94,8 @@ class ReceiptsApi:
         return room
 
     async def _set_fully_read(self, caller: Caller, room: RoomInfo, event_id: str) -> None:
+        # read_markers.yaml: the event must belong to the room.
+        await self._receipts.check_event(room, event_id)
         await self._account_data.set_fully_read(caller.user_id, room.room_id, event_id)
 
 

@@ -1,13 +1,9 @@
 """Tags of rooms. Spec: client-server-api module "Room Tagging"."""
 
-from typing import Any
-
 from hs.accounts.account_data import AccountData
 from hs.client_api.own_user import check_own
 from hs.client_api.paths import v3
-from hs.client_api.room_params import check_name
-from hs.http.endpoint import Auth, Caller, Empty, endpoint
-from hs.matrix.errors import BadJson
+from hs.http.endpoint import Auth, Caller, Empty, RawJson, endpoint
 from hs.matrix.ids import parse_room_id
 
 _TAGS = v3("/user/{user_id}/rooms/{room_id}/tags")
@@ -21,21 +17,16 @@ class TagsApi:
         self._account_data = account_data
 
     @endpoint("GET", *_TAGS, auth=Auth.USER, limit="other")
-    async def get_tags(self, caller: Caller, user_id: str, room_id: str) -> dict[str, Any]:
+    async def get_tags(self, caller: Caller, user_id: str, room_id: str) -> RawJson:
         """The caller's tags of a room."""
         _check(caller, user_id, room_id)
-        return {"tags": await self._account_data.list_tags(user_id, room_id)}
+        return RawJson(await self._account_data.get_tags(user_id, room_id))
 
     @endpoint("PUT", *_TAG, auth=Auth.USER, limit="profile")
-    async def put_tag(
-        self, caller: Caller, user_id: str, room_id: str, tag: str, body: dict[str, Any]
-    ) -> Empty:
-        """Give a room a tag, with the order among the rooms that have it."""
+    async def put_tag(self, caller: Caller, user_id: str, room_id: str, tag: str, body: RawJson) -> Empty:
+        """Give a room a tag; what else the client says of it is kept with it."""
         _check(caller, user_id, room_id)
-        order = body.get("order")
-        if order is not None and (isinstance(order, bool) or not isinstance(order, int | float)):
-            raise BadJson("order must be a number")
-        await self._account_data.set_tag(user_id, room_id, check_name("the tag", tag), body)
+        await self._account_data.set_tag(user_id, room_id, tag, body.body)
         return Empty()
 
     @endpoint("DELETE", *_TAG, auth=Auth.USER, limit="profile")

@@ -212,7 +212,10 @@ async def _upsert(
 ) -> None:
     await writer.execute(
         "INSERT INTO account_data (user_id, room_id, type, content, stream_id) VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = $4, stream_id = $5",
+        # Of two changes at once the one with the lower id may be written last. Ids that tokens have passed must
+        # stay stored: after a restart the stream goes on after the newest.
+        "ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = $4, "
+        "stream_id = greatest(account_data.stream_id, $5)",
         user_id,
         room_id,
         type,
