@@ -13,6 +13,27 @@ from hs.matrix.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
 # authenticated media (1.11) and more, and are added when these are served.
 VERSIONS = ("r0.6.1", "v1.1")
 
+# What clients ask for one by one, of versions that are not served as a whole yet. Each is tried out in
+# tests/client_api/test_unstable_features.py.
+UNSTABLE_FEATURES = {
+    # Private receipts; receipts and unread counts of threads.
+    "org.matrix.msc2285.stable": True,
+    "org.matrix.msc3771": True,
+    "org.matrix.msc3773": True,
+    # Events by time.
+    "org.matrix.msc3030": True,
+    "org.matrix.msc3030.stable": True,
+    # Published rooms of a type, such as spaces.
+    "org.matrix.msc3827.stable": True,
+    # m.mentions.
+    "org.matrix.msc3952_intentional_mentions": True,
+    # Redactions sent like any other event, whatever the room's version.
+    "com.beeper.msc4169": True,
+    # Profiles with fields of any name.
+    "uk.tcpip.msc4133": True,
+    "uk.tcpip.msc4133.stable": True,
+}
+
 
 class VersionsApi:
     """Tells clients what they may expect, and where."""
@@ -25,7 +46,7 @@ class VersionsApi:
     @endpoint("GET", "/_matrix/client/versions", auth=Auth.NONE, limit=None)
     async def get_versions(self) -> dict[str, Any]:
         """The versions of the specification."""
-        return {"versions": VERSIONS, "unstable_features": {}}
+        return {"versions": VERSIONS, "unstable_features": UNSTABLE_FEATURES}
 
     @endpoint("GET", "/.well-known/matrix/client", auth=Auth.NONE, limit=None)
     async def get_well_known(self, client: ClientInfo) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""What /versions says of unstable features: each flag is checked by using what it promises to clients."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from hs.client_api.versions import UNSTABLE_FEATURES
+from tests.people import Person, Town
+
+Check = Callable[[Town], Awaitable[None]]
+
+CHECKS: dict[str, Check] = {}
+
+
+def checks(*flags: str) -> Callable[[Check], Check]:
+    """The function fails where one of the flags promises too much."""
+
+    def add(check: Check) -> Check:
+        CHECKS.update(dict.fromkeys(flags, check))
+        return check
+
+    return add
+
+
+async def send(person: Person, room_id: str, type: str, content: dict[str, Any], txn: str) -> str:
+    answer = await person.put("rooms", room_id, "send", type, txn, body=content)
+    assert answer.status == 200, answer
+    event_id: str = answer.body["event_id"]
+    return event_id
+
+
+async def sync_room(person: Person, room_id: str, since: str | None = None, **timeline: Any) -> Any:
+    """What one sync says of the room."""
+    query = {"filter": json.dumps({"room": {"timeline": timeline}}), "timeout": "0"}
+    answer = await person.get("sync", **query, **({} if since is None else {"since": since}))
+    assert answer.status == 200, answer
+    return answer.body["rooms"].get("join", {}).get(room_id)
+
+
+async def two_people_in_a_room(town: Town) -> tuple[Person, Person, str]:
+    alice, bob = await town.people("alice", "bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    return alice, bob, room_id
+
+
+def receipt_types(room: Any) -> set[str]:
+    return {
+        type
+        for event in room["ephemeral"]["events"]
+        if event["type"] == "m.receipt"
+        for types in event["content"].values()
+        for type in types
+    }
+
+
+@checks("org.matrix.msc2285.stable")
+async def private_receipts(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    event_id = await alice.say(room_id, "hello")
+    assert (await sync_room(bob, room_id))["unread_notifications"]["notification_count"] == 1
+    answer = await bob.post("rooms", room_id, "receipt", "m.read.private", event_id)
+    assert answer.status == 200
+    mine, theirs = await sync_room(bob, room_id), await sync_room(alice, room_id)
+    assert mine["unread_notifications"]["notification_count"] == 0
+    assert receipt_types(mine) == {"m.read.private"}
+    assert receipt_types(theirs) == set()
+    markers = {"m.fully_read": event_id, "m.read.private": event_id}
+    assert (await bob.post("rooms", room_id, "read_markers", body=markers)).status == 200
+
+
+@checks("org.matrix.msc3771", "org.matrix.msc3773")
+async def counts_and_receipts_of_threads(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    root = await alice.say(room_id, "root")
+    relation = {"rel_type": "m.thread", "event_id": root}
+    content = {"msgtype": "m.text", "body": "in the thread", "m.relates_to": relation}
+    reply = await send(alice, room_id, "m.room.message", content, "t")
+    room = await sync_room(bob, room_id, unread_thread_notifications=True)
+    assert room["unread_notifications"]["notification_count"] == 1
+    assert room["unread_thread_notifications"][root]["notification_count"] == 1
+    answer = await bob.post("rooms", room_id, "receipt", "m.read", reply, body={"thread_id": root})
+    assert answer.status == 200
+    room = await sync_room(bob, room_id, unread_thread_notifications=True)
+    assert room["unread_notifications"]["notification_count"] == 1
+    thread = room.get("unread_thread_notifications", {}).get(root, {"notification_count": 0})
+    assert thread["notification_count"] == 0
+    answer = await bob.post("rooms", room_id, "receipt", "m.read", root, body={"thread_id": "main"})
+    assert answer.status == 200
+    room = await sync_room(bob, room_id, unread_thread_notifications=True)
+    assert room["unread_notifications"]["notification_count"] == 0
+    # Who does not ask for threads counts all of it in one.
+    assert "unread_thread_notifications" not in await sync_room(alice, room_id)
+
+
+@checks("org.matrix.msc3030", "org.matrix.msc3030.stable")
+async def events_by_time(town: Town) -> None:
+    alice = await town.person("alice")
+    room_id = await alice.create_room()
+    event_id = await alice.say(room_id, "hello")
+    room = quote(room_id, safe="")
+    for prefix in ("v1", "unstable/org.matrix.msc3030"):
+        path = f"/_matrix/client/{prefix}/rooms/{room}/timestamp_to_event?dir=b&ts=9007199254740991"
+        assert (await alice.raw("GET", path)).body["event_id"] == event_id
+
+
+@checks("org.matrix.msc3827.stable")
+async def published_rooms_of_a_type(town: Town) -> None:
+    alice = await town.person("alice")
+    wanted = {"visibility": "public", "name": f"place of {alice.user_id}"}
+    space = await alice.create_room(**wanted, creation_content={"type": "m.space"})
+    plain = await alice.create_room(**wanted)
+    for types, found in (["m.space"], [space]), ([None], [plain]), ([], []):
+        search = {"generic_search_term": wanted["name"], "room_types": types}
+        answer = await alice.post("publicRooms", body={"filter": search})
+        assert [room["room_id"] for room in answer.body["chunk"]] == found
+    search = {"generic_search_term": wanted["name"], "room_types": ["m.space"]}
+    [room] = (await alice.post("publicRooms", body={"filter": search})).body["chunk"]
+    assert room["room_type"] == "m.space"
+
+
+@checks("org.matrix.msc3952_intentional_mentions")
+async def mentions(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    name = bob.user_id[1:].partition(":")[0]
+    text = {"msgtype": "m.text", "body": f"hello {name}"}
+    for n, (meant, highlights) in enumerate([({}, 0), ({"user_ids": [bob.user_id]}, 1), ({"room": True}, 2)]):
+        await send(alice, room_id, "m.room.message", {**text, "m.mentions": meant}, f"t{n}")
+        unread = (await sync_room(bob, room_id))["unread_notifications"]
+        assert unread == {"notification_count": n + 1, "highlight_count": highlights}
+
+
+@checks("com.beeper.msc4169")
+async def redactions_are_sent_like_other_events(town: Town) -> None:
+    alice = await town.person("alice")
+    for version in ("1", "10", "11", "12"):
+        room_id = await alice.create_room(room_version=version)
+        event_id = await alice.say(room_id, "oops")
+        content = {"redacts": event_id, "reason": "typo"}
+        redaction = await send(alice, room_id, "m.room.redaction", content, "t")
+        event = (await alice.get("rooms", room_id, "event", event_id)).body
+        assert event["content"] == {}, version
+        assert event["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+@checks("uk.tcpip.msc4133", "uk.tcpip.msc4133.stable")
+async def profiles_with_any_field(town: Town) -> None:
+    alice = await town.person("alice")
+    user = quote(alice.user_id, safe="")
+    for n, prefix in enumerate(("unstable/uk.tcpip.msc4133", "v3")):
+        path = f"/_matrix/client/{prefix}/profile/{user}"
+        assert (await alice.raw("PUT", f"{path}/org.example.n", b'{"org.example.n": %d}' % n)).status == 200
+        assert (await alice.raw("GET", f"{path}/org.example.n")).body == {"org.example.n": n}
+        assert (await alice.raw("GET", path)).body["org.example.n"] == n
+        assert (await alice.raw("DELETE", f"{path}/org.example.n")).status == 200
+
+
+def test_every_flag_has_its_check() -> None:
+    assert set(CHECKS) == set(UNSTABLE_FEATURES)
+
+
+async def test_flags_are_told(town: Town) -> None:
+    answer = await town.visitor.raw("GET", "/_matrix/client/versions")
+    assert answer.body["unstable_features"] == dict.fromkeys(CHECKS, True)
+
+
+@pytest.mark.parametrize("flag", sorted(CHECKS))
+async def test_what_is_promised_works(town: Town, flag: str) -> None:
+    await CHECKS[flag](town)
