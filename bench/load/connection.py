@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
             if len(self._received) >= self._body_to:
                 self._finish(bytes(self._received[self._body_from : self._body_to]))
         elif self._received.endswith(b"0\r\n\r\n"):
-            body = _join_chunks(self._received, self._body_from)
+            body = join_chunks(self._received, self._body_from)
             if body is not None:
                 self._finish(body)
 
@@ -110,9 +110,9 @@ class Connection(asyncio.Protocol):
             waiting.set_result(answer)
 
 
-def _join_chunks(received: bytearray, start: int) -> bytes | None:
+def join_chunks(received: bytearray, start: int) -> bytes | None:
     """The body that follows in chunks; None where it is not complete."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         line_end = received.find(b"\r\n", start)
         if line_end < 0:

@@ -28,7 +28,7 @@ class Figures:
 
     def median(self, name: str) -> float:
         """The median of a field of the samples."""
-        return statistics.median(getattr(sample, name) for sample in self.samples)
+        return float(statistics.median(getattr(sample, name) for sample in self.samples))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class RowResult:
         return [their.cpu_s / our.cpu_s for their, our in pairs]
 
 
-async def measure_row(row_type: type[Row], towns: Sequence[Town], scale: Scale, rounds: int) -> RowResult:
+async def measure_row(
+    row_type: type[Row], towns: Sequence[Town], scale: Scale, rounds: int, *, warm_up: bool = True
+) -> RowResult:
     """The row on every server, `rounds` times by turns; the one that begins changes from round to round.
 
     A server that refuses, or answers what the row does not take for right, has no figures; the others go on.
@@ -53,8 +55,9 @@ async def measure_row(row_type: type[Row], towns: Sequence[Town], scale: Scale, 
     rows = [row_type(town, scale) for town in towns]
     for row in rows:
         await _attempt(row, figures[row.town.server.name], row.set_up())
-    for number in range(rounds + row_type.has_warm_up):
-        is_warm_up = row_type.has_warm_up and number == 0
+    has_warm_up = warm_up and row_type.has_warm_up
+    for number in range(rounds + has_warm_up):
+        is_warm_up = has_warm_up and number == 0
         for row in rows if number % 2 else rows[::-1]:
             found = figures[row.town.server.name]
             if not found.failure:

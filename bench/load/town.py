@@ -150,9 +150,13 @@ class Town:
 
     async def restart(self, settings: dict[str, Any] | None = None) -> None:
         """Stop and start the server, with what it had in memory gone; `settings` are for this kind of server."""
+        self.hang_up()
+        await asyncio.to_thread(self.server.restart, settings)
+
+    def hang_up(self) -> None:
+        """Close everybody's connections that wait for a request."""
         for person in [self.visitor, *itertools.chain(*self._groups.values())]:
             person.hang_up()
-        await asyncio.to_thread(self.server.restart, settings)
 
     async def _register(self, name: str) -> Person:
         body = {"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}}
