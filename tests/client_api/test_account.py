@@ -95,3 +95,8 @@ async def test_honest_empty_answers(town: Town) -> None:
     assert (await alice.get("pushers")).body == {"pushers": []}
     assert (await alice.get("voip", "turnServer")).body == {}
     assert (await alice.get("thirdparty", "protocols")).body == {}
+    assert (await alice.get("thirdparty", "location", alias="#a:test.example")).body == []
+    assert (await alice.get("thirdparty", "user", userid=alice.user_id)).body == []
+    assert (await alice.get("thirdparty", "protocol", "irc")).error == (404, "M_NOT_FOUND")
+    for kind in ("location", "user"):
+        assert (await alice.get("thirdparty", kind)).error == (400, "M_MISSING_PARAM")
