@@ -36,6 +36,8 @@ ELSEWHERE = {
     "POST /_matrix/client/v3/account/3pid",
     # There only where the operator has set it.
     "GET /.well-known/matrix/support",
+    # Needs a bridge.
+    "GET /_matrix/client/v3/thirdparty/protocol/{}",
 }
 
 
@@ -102,7 +104,9 @@ async def accounts(talk: Talk, town: Town, alice: Person) -> None:
     await ask(dora, "GET", f"{V3}/account/3pid")
     await ask(dora, "GET", f"{V3}/pushers")
     await ask(dora, "GET", f"{V3}/voip/turnServer")
-    await ask(dora, "GET", f"{V3}/thirdparty/protocols")
+    for what in ("protocols", "location", "location/irc", "user", "user/irc"):
+        await ask(dora, "GET", f"{V3}/thirdparty/{what}")
+    await ask(dora, "POST", f"{V1}/login/get_token", {"auth": login})
     await ask(dora, "GET", f"{V3}/devices")
     await ask(dora, "PUT", f"{V3}/devices/{{device}}", {"display_name": "My phone"}, device=phone.device_id)
     await ask(dora, "GET", f"{V3}/devices/{{device}}", device=phone.device_id)
