@@ -40,7 +40,10 @@ class AccountApi:
 
     @endpoint("POST", *v3("/account/password"), auth=Auth.USER, limit="login")
     async def post_password(self, caller: Caller, body: PasswordBody) -> Empty:
-        """Change the password, and log the other devices out unless asked not to."""
+        """Change the password, and log the other devices out unless asked not to.
+
+        The token may be missing in the specification for who proves an e-mail address: nobody can here.
+        """
         await self._auth.check_password("password", caller.user_id, body.auth)
         await self._accounts.set_password(
             caller.user_id, body.new_password, caller.device_id if body.logout_devices else None
