@@ -104,7 +104,8 @@ async def accounts(talk: Talk, town: Town, alice: Person) -> None:
     await ask(dora, "GET", f"{V3}/account/3pid")
     await ask(dora, "GET", f"{V3}/pushers")
     await ask(dora, "GET", f"{V3}/voip/turnServer")
-    for what in ("protocols", "location", "location/irc", "user", "user/irc"):
+    alias, user = quote("#room:test.example"), quote(dora.user_id)
+    for what in ("protocols", f"location?alias={alias}", "location/irc", f"user?userid={user}", "user/irc"):
         await ask(dora, "GET", f"{V3}/thirdparty/{what}")
     await ask(dora, "POST", f"{V1}/login/get_token", {"auth": login})
     await ask(dora, "GET", f"{V3}/devices")
