@@ -50,6 +50,29 @@ class RoomStates:
         ixs = await self._store.find_key_ixs(room_nid, keys)
         return await self.get_numbered(room_nid, root, {key: ixs[key] for key in keys if key in ixs})
 
+    async def get_many_at(
+        self, room_nid: int, roots: Sequence[Node], keys: Sequence[StateKey]
+    ) -> list[dict[StateKey, int]]:
+        """`get_many` of each of these states; what they lack of each level of the trees is loaded together."""
+        ixs = await self._store.find_key_ixs(room_nid, keys)
+
+        def look() -> list[list[int]]:
+            found: list[list[int]] = []
+            missing: dict[int, None] = {}
+            for root in roots:
+                try:
+                    found.append(state_tree.get_many(root, list(ixs.values())))
+                except Missing as lacking:
+                    missing |= dict.fromkeys(lacking.ids)
+            if missing:
+                raise Missing(list(missing))
+            return found
+
+        return [
+            {key: nid for key, nid in zip(ixs, nids, strict=True) if nid}
+            for nids in await self.walk(room_nid, look)
+        ]
+
     async def get_numbered(
         self, room_nid: int, root: Node, ix_by_key: Mapping[StateKey, int]
     ) -> dict[StateKey, int]:

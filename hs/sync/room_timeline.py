@@ -56,7 +56,7 @@ class RoomTimelines:
         kept = [record for record in records if matches(record)]
         if window.sees_all:
             return [Seen(record, "join") for record in kept]
-        return await self._visibility.filter(viewer.user_id, kept)
+        return await self._visibility.filter(viewer.user_id, kept, window.joined_at)
 
     async def _chunks(
         self, window: Window, limit: int, takes_all: bool

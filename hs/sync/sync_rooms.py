@@ -116,7 +116,7 @@ class SyncRooms:
     ) -> list[bytes]:
         new = await self._list_new(request, rows)
         windows = [
-            _window(request, infos[row.room_nid], now.room.stream, row.room_nid in new) for row in rows
+            _window(request, infos[row.room_nid], now.room.stream, row, row.room_nid in new) for row in rows
         ]
         if new:
             # What the client knew of these rooms it has dropped when the user left them.
@@ -223,7 +223,7 @@ def _stream(token: StreamToken | None) -> int | None:
     return None if token is None else token.room.stream
 
 
-def _window(request: SyncRequest, room: RoomInfo, upto: int, is_new: bool) -> Window:
+def _window(request: SyncRequest, room: RoomInfo, upto: int, row: UserRoomRow, is_new: bool) -> Window:
     since = _stream(request.since)
     return Window(
         room,
@@ -231,6 +231,7 @@ def _window(request: SyncRequest, room: RoomInfo, upto: int, is_new: bool) -> Wi
         upto,
         is_new=is_new,
         sees_all=since is not None and not is_new,
+        joined_at=row.stream_ordering,
         full_state=request.full_state,
         state_after=request.state_after,
     )

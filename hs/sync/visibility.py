@@ -15,6 +15,7 @@ from hs.storage.events import EventStore
 from hs.storage.members import MemberStore
 
 _VISIBILITY = "m.room.history_visibility"
+_VISIBILITY_KEY = (_VISIBILITY, "")
 _MEMBER = "m.room.member"
 # Below the stream ordering of every event, backfilled ones included.
 _NEVER = -(2**63)
@@ -49,22 +50,31 @@ class Visibility:
         self._events = events
         self._members = members
 
-    async def filter(self, user_id: str, records: Sequence[EventRecord]) -> list[Seen]:
-        """Those of the records, all of one room, that the user may see, in order."""
+    async def filter(
+        self, user_id: str, records: Sequence[EventRecord], joined_at: int | None = None
+    ) -> list[Seen]:
+        """Those of the records, all of one room, that the user may see, in order.
+
+        `joined_at` says that the user is in the room, and since when nothing about that has changed: what
+        arrived later is theirs to see.
+        """
         if not records:
             return []
         room_nid = records[0].room_nid
+        judged = [r for r in records if joined_at is None or r.stream_ordering <= joined_at]
+        moments = await self._moments(room_nid, judged, user_id) if judged else {}
         # Asked for only where it matters: whoever has been in all the time never needs it.
-        last_join: int | None = None
-        moments: dict[int, _Moment] = {}
+        last_join = joined_at
         seen = []
         for record in records:
-            after = await self._moment(room_nid, self._states.after(record), user_id, moments)
+            if joined_at is not None and record.stream_ordering > joined_at:
+                seen.append(Seen(record, "join"))
+                continue
+            after = moments[record.state_id]
             sides = [after]
             if _is_turning_point(record, user_id):
                 # What ends or begins one's view is seen by whoever may see either side of it.
-                before = await self._states.before(record)
-                sides.append(await self._moment(room_nid, before, user_id, moments))
+                sides.append(await self._moment(room_nid, await self._states.before(record), user_id))
             # One's own memberships are never a secret to oneself.
             is_own = record.type == _MEMBER and record.state_key == user_id
             is_visible = is_own or any(_is_visible(side) for side in sides)
@@ -81,20 +91,32 @@ class Visibility:
         changes = await self._members.list_changes_in_room(user_id, room_nid)
         return max((stream for stream, kind in changes if kind == "join"), default=_NEVER)
 
-    async def _moment(self, room_nid: int, root: Node, user_id: str, known: dict[int, _Moment]) -> _Moment:
-        if root.id and root.id in known:
-            return known[root.id]
-        keys = [(_VISIBILITY, ""), (_MEMBER, user_id)]
-        nids = await self._states.get_many(room_nid, root, keys)
-        found = await self._events.get_many(list(nids.values()))
-        visibility = found.get(nids.get((_VISIBILITY, ""), 0))
-        member = found.get(nids.get((_MEMBER, user_id), 0))
-        moment = _Moment(
-            _text(visibility, "history_visibility", "shared"), _text(member, "membership", "leave")
+    async def _moments(
+        self, room_nid: int, records: Sequence[EventRecord], user_id: str
+    ) -> dict[int, _Moment]:
+        """What counts after each of the records, by state id."""
+        roots = {record.state_id: self._states.after(record) for record in records}
+        return dict(
+            zip(roots, await self._read_moments(room_nid, list(roots.values()), user_id), strict=True)
         )
-        if root.id:
-            known[root.id] = moment
+
+    async def _moment(self, room_nid: int, root: Node, user_id: str) -> _Moment:
+        [moment] = await self._read_moments(room_nid, [root], user_id)
         return moment
+
+    async def _read_moments(self, room_nid: int, roots: Sequence[Node], user_id: str) -> list[_Moment]:
+        states = await self._states.get_many_at(room_nid, roots, [_VISIBILITY_KEY, (_MEMBER, user_id)])
+        pairs = [(nids.get(_VISIBILITY_KEY, 0), nids.get((_MEMBER, user_id), 0)) for nids in states]
+        distinct = dict.fromkeys(pairs)
+        found = await self._events.get_many([*{nid for pair in distinct for nid in pair if nid}])
+        made = {
+            (visibility, member): _Moment(
+                _text(found.get(visibility), "history_visibility", "shared"),
+                _text(found.get(member), "membership", "leave"),
+            )
+            for visibility, member in distinct
+        }
+        return [made[pair] for pair in pairs]
 
 
 def _text(record: EventRecord | None, key: str, default: str) -> str:

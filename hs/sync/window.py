@@ -23,6 +23,8 @@ class Window:
     is_new: bool = False
     # The user has been in the room all the time since `since`, so sees everything.
     sees_all: bool = False
+    # Since when nothing about the user's being in the room has changed; None where they are not in it.
+    joined_at: int | None = None
     full_state: bool = False
     state_after: bool = False
     # The user has not been in the room at any time of the window: its state is none of their business.
