@@ -110,6 +110,7 @@ def build_readers(
         clock,
         notifier.wake_room,
         notifier.wake_user,
+        lambda room_nid: len(user_rooms.list_users(room_nid)),
     )
     unread = UnreadCounts(NotificationStore(database), receipts, lambda: engine.stream.current)
     extras = RoomExtras(typing, receipts, unread)

@@ -20,6 +20,11 @@ OnRead = Callable[[str, int], None]
 # About 300 bytes each.
 _CACHED_POSITIONS = 200_000
 _RENDERED_BYTES = 16 * 1024 * 1024
+# Every receipt is news to everybody in its room. In a crowd, where they all read the same message, they are
+# told together, so that polls take at most about half of the time: answering one costs half a millisecond.
+_CROWD = 100
+_PAUSE_PER_USER_S = 0.001
+_MAX_PAUSE_S = 2.0
 _Reader = tuple[str, int]
 
 
@@ -42,13 +47,21 @@ class Receipts:
         clock: Clock,
         wake_room: Callable[[int], None],
         wake_user: Callable[[str], None],
+        count_users: Callable[[int], int],
     ) -> None:
+        """`count_users` says how many users a room has who may be waiting for its news."""
         self._store = store
         self._writer = writer
         self._stream = stream
         self._clock = clock
         self._wake_room = wake_room
         self._wake_user = wake_user
+        self._count_users = count_users
+        self._current = stream.current
+        # Whom to wake once the pause is over.
+        self._rooms: set[int] = set()
+        self._users: set[str] = set()
+        self._pause: asyncio.TimerHandle | None = None
         self._recent = RecentReceipts(stream.current)
         # Whoever waits for a room's news is woken by the same receipts: they are rendered once.
         self._rendered: LRUCache[tuple[int, int, int], _News] = LRUCache(_RENDERED_BYTES, getsizeof=_weigh)
@@ -61,11 +74,13 @@ class Receipts:
     @property
     def current(self) -> int:
         """The newest stream id that readers may see."""
-        return self._stream.current
+        return self._current
 
     async def close(self) -> None:
         """Wait until everything is written."""
         await self._writer.close()
+        if self._pause is not None:
+            self._pause.cancel()
 
     def on_read(self, tell: OnRead) -> None:
         """Call `tell` with the user and the room after each receipt."""
@@ -202,8 +217,6 @@ class Receipts:
         if news.is_uncertain:
             self._recent.forget(news.upto)
             self._rendered.clear()
-        rooms: set[int] = set()
-        users: set[str] = set()
         for receipt in news.receipts:
             reader = receipt.user_id, receipt.room_nid
             self._loading.pop(reader, None)
@@ -213,15 +226,27 @@ class Receipts:
                 if known is not None:
                     self._positions[reader] = known.after(receipt)
             if receipt.receipt_type == READ_PRIVATE:
-                users.add(receipt.user_id)
+                self._users.add(receipt.user_id)
             else:
-                rooms.add(receipt.room_nid)
+                self._rooms.add(receipt.room_nid)
             for tell in self._on_read:
                 tell(*reader)
+        if self._pause is None:
+            self._publish()
+
+    def _publish(self) -> None:
+        self._pause = None
+        self._current = self._stream.current
+        users, self._users = self._users, set()
+        rooms, self._rooms = self._rooms, set()
         for user_id in users:
             self._wake_user(user_id)
         for room_nid in rooms:
             self._wake_room(room_nid)
+        crowd = sum(map(self._count_users, rooms))
+        if crowd >= _CROWD:
+            pause_s = min(_MAX_PAUSE_S, crowd * _PAUSE_PER_USER_S)
+            self._pause = asyncio.get_running_loop().call_later(pause_s, self._publish)
 
 
 def _is_for(user_id: str, receipt: Receipt) -> bool:
