@@ -30,6 +30,8 @@ class Row(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     has_warm_up: ClassVar[bool] = True
+    # Whether `run` may come again without `finish` and `prepare`, as profiles do it.
+    is_repeatable: ClassVar[bool] = False
 
     def __init__(self, town: Town, scale: Scale) -> None:
         self.town = town

@@ -23,6 +23,7 @@ class FanOut(Row):
 
     name = "fan-out-400"
     unit = "delivery"
+    is_repeatable = True
     in_room = 400
 
     def __init__(self, town: Town, scale: Scale) -> None:
