@@ -33,11 +33,31 @@ class Room:
         self.timeline: list[str] = []
         # What came before the first event of the timeline.
         self.start: str | None = None
+        # What is told beside the events, by name.
+        self.beside: dict[str, Any] = {}
 
     def take_state(self, events: list[Any]) -> None:
         for event in events:
             if "state_key" in event:
                 self.state[event["type"], event["state_key"]] = event["event_id"]
+
+    def take_beside(self, news: Any) -> None:
+        """Unread counts, the summary, receipts, account data, who is typing."""
+        self.beside["unread"] = news["unread_notifications"]
+        # What is left out here is read; elsewhere it is as it was.
+        self.beside["unread by thread"] = news.get("unread_thread_notifications", {})
+        self.beside.setdefault("summary", {}).update(news.get("summary", {}))
+        data = self.beside.setdefault("account_data", {})
+        data.update({event["type"]: event["content"] for event in news["account_data"]["events"]})
+        receipts = self.beside.setdefault("receipts", {})
+        for event in news["ephemeral"]["events"]:
+            if event["type"] == "m.typing":
+                self.beside["typing"] = sorted(event["content"]["user_ids"])
+                continue
+            for event_id, by_type in event["content"].items():
+                for kind, by_user in by_type.items():
+                    for user_id, receipt in by_user.items():
+                        receipts[kind, user_id, receipt.get("thread_id")] = event_id
 
 
 class Client:
@@ -51,15 +71,19 @@ class Client:
         self.rooms: dict[str, Room] = {}
 
     async def sync(self) -> None:
-        query = {"timeout": "0", "filter": json.dumps({"room": {"timeline": {"limit": self.limit}}})}
-        if self.since is not None:
-            query["since"] = self.since
-        answer = await self.person.get("sync", **query)
-        assert answer.status == 200, answer
-        self.since = answer.body["next_batch"]
-        for membership, rooms in answer.body.get("rooms", {}).items():
+        body = await self.ask(self.since)
+        self.since = body["next_batch"]
+        for membership, rooms in body.get("rooms", {}).items():
             for room_id, news in rooms.items():
                 await self._take(self.rooms.setdefault(room_id, Room()), room_id, membership, news)
+
+    async def ask(self, since: str | None) -> Any:
+        """The body of a sync."""
+        timeline = {"limit": self.limit, "unread_thread_notifications": True}
+        query = {"timeout": "0", "filter": json.dumps({"room": {"timeline": timeline}})}
+        answer = await self.person.get("sync", **query, **({"since": since} if since else {}))
+        assert answer.status == 200, answer
+        return answer.body
 
     async def _take(self, room: Room, room_id: str, membership: str, news: Any) -> None:
         was_in, room.membership = room.membership == "join", membership
@@ -79,6 +103,10 @@ class Client:
             room.timeline += events
         room.take_state(news.get("state", {}).get("events", ()))
         room.take_state(timeline["events"])
+        if membership == "join":
+            if not was_in:
+                room.beside.pop("typing", None)
+            room.take_beside(news)
 
     async def page(self, room_id: str, token: str | None, known: Collection[str] = ()) -> list[str]:
         """The events before the token, back to one that is known, oldest first."""
@@ -107,6 +135,7 @@ class Play:
         self.steps: list[Callable[[Person, str], Awaitable[Any]]] = [
             *[self.say] * 6, self.set_state, self.redact, self.react, self.join, self.join, self.leave,
             self.invite, self.remove, self.unban, self.rename, self.show, self.tag, self.type, self.read,
+            self.read, self.reply, self.mention,
         ]  # fmt: skip
 
     async def step(self) -> None:
@@ -178,13 +207,24 @@ class Play:
         return await who.put(*parts, body={"n": self._number()})
 
     async def type(self, who: Person, room_id: str) -> Any:
-        body = {"typing": self.chance.random() < 0.5, "timeout": 1000}
+        body = {"typing": self.chance.random() < 0.5, "timeout": 100_000}
         return await who.put("rooms", room_id, "typing", who.user_id, body=body)
 
     async def read(self, who: Person, room_id: str) -> Any:
         if self.sent:
+            room_id, event_id = self.chance.choice(self.sent[-20:])
+            kind = self.chance.choice(("m.read", "m.read", "m.read.private", "m.fully_read"))
+            return await who.post("rooms", room_id, "receipt", kind, event_id)
+
+    async def reply(self, who: Person, room_id: str) -> Any:
+        if self.sent:
             room_id, event_id = self.chance.choice(self.sent)
-            return await who.post("rooms", room_id, "receipt", "m.read", event_id)
+            content = {"body": "in a thread", "m.relates_to": {"rel_type": "m.thread", "event_id": event_id}}
+            return await who.put("rooms", room_id, "send", "m.room.message", self._number(), body=content)
+
+    async def mention(self, who: Person, room_id: str) -> Any:
+        content = {"body": "you", "msgtype": "m.text", "m.mentions": {"user_ids": [self._somebody()]}}
+        return await who.put("rooms", room_id, "send", "m.room.message", self._number(), body=content)
 
 
 async def messages(person: Person, room_id: str) -> list[str]:
@@ -193,6 +233,11 @@ async def messages(person: Person, room_id: str) -> list[str]:
     assert answer.status == 200, answer
     assert "end" not in answer.body, "a play is shorter than this"
     return [event["event_id"] for event in answer.body["chunk"]][::-1]
+
+
+def tidy(beside: dict[str, Any]) -> dict[str, Any]:
+    """Without what is empty."""
+    return {name: value for name, value in beside.items() if value}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -211,7 +256,7 @@ async def test_what_syncs_say_adds_up_to_what_there_is(town: Town, seed: int) ->
         await play.step()
     for client in clients:
         await client.sync()
-        person = client.person
+        person, anew = client.person, await client.ask(None)
         for room_id in room_ids:
             what = f"{person.user_id} in {room_id}, seed {seed}"
             answer = await person.get("joined_rooms")
@@ -224,3 +269,6 @@ async def test_what_syncs_say_adds_up_to_what_there_is(town: Town, seed: int) ->
             assert room.state == there_is, what
             whole = await client.page(room_id, room.start) + room.timeline
             assert whole == await messages(person, room_id), what
+            fresh = Room()
+            fresh.take_beside(anew["rooms"]["join"][room_id])
+            assert tidy(room.beside) == tidy(fresh.beside), what
