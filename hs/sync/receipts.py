@@ -216,7 +216,6 @@ class Receipts:
     def _take_over(self, news: ReceiptNews) -> None:
         if news.is_uncertain:
             self._recent.forget(news.upto)
-            self._rendered.clear()
         for receipt in news.receipts:
             reader = receipt.user_id, receipt.room_nid
             self._loading.pop(reader, None)

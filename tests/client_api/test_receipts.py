@@ -155,6 +155,12 @@ async def test_threads_are_read_on_their_own(town: Town) -> None:
             *expected,
             (later, "m.read", bob.user_id, None),
         }
+    last = await alice.say(room_id, "last")
+    await read(bob, room_id, last)
+    await read(bob, room_id, last, thread_id="main")
+    for token in (None, since):
+        told = receipts_in(await sync(alice, token), room_id)
+        assert told == {(answer, "m.read", bob.user_id, root), (last, "m.read", bob.user_id, None)}
 
 
 async def test_a_thread_id_must_fit_the_event(town: Town) -> None:
