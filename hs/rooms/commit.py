@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
+from hs.matrix.errors import MatrixError
 from hs.matrix.tokens import RoomPosition
 from hs.rooms.drafts import (
     Committed,
@@ -22,7 +23,7 @@ from hs.rooms.notifications import PushJudge
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
-from hs.storage.database import Database
+from hs.storage.database import Database, is_rolled_back
 from hs.storage.events import EventStore
 from hs.storage.room_writes import (
     AuthRow,
@@ -97,17 +98,21 @@ class Committer:
         nodes = await self._states.pack(roots)
         published = asyncio.get_running_loop().create_future()
         with self._stream.reserve(len(stage.placed)) as ids:
-            lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
-            ids.on_failed(lambda: self._tell(lost))
             try:
                 changes = await self._changes(stage, ids.first)
-                async with self._database.write() as writer:
-                    await insert_batch(writer, self._batch(stage, ids.first, nodes, changes, is_new))
+                batch = self._batch(stage, ids.first, nodes, changes, is_new)
+                is_one_statement = batch.is_plain and not on_writes
+                write = self._database.write_once if is_one_statement else self._database.write
+                async with write() as writer:
+                    await insert_batch(writer, batch)
                     for on_write in on_writes:
                         await on_write(writer, room)
-            except BaseException:
+            except BaseException as error:
                 # It has judged these events as if they were in the room.
                 self._judge.forget(room.room_nid)
+                if not isinstance(error, MatrixError) and not is_rolled_back(error):
+                    lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
+                    ids.on_failed(lambda: self._tell(lost))
                 raise
             self._states.stored(room.room_nid, roots, stage.new_keys)
             self._heads.set(stage.head)

@@ -15,7 +15,9 @@ from hs.rooms.commit import Committer
 from hs.rooms.drafts import Draft, OnWrite, SentEvent, check_draft
 from hs.rooms.head import RoomHeads, new_head
 from hs.rooms.lane import Lanes
+from hs.rooms.requests import Requests, is_repeated, list_keys
 from hs.rooms.stage import PlacedEvent, Stage
+from hs.storage.database import is_rolled_back
 from hs.storage.room_heads import HeadStore, TransactionKey
 from hs.storage.rooms import RoomInfo
 
@@ -36,6 +38,8 @@ class _Job:
     drafts: Sequence[Draft]
     answer: asyncio.Future[list[SentEvent]]
     on_write: OnWrite | None = None
+    # Of those drafts that a client may repeat.
+    keys: Sequence[TransactionKey] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +57,7 @@ class RoomWriter:
         self._lanes = lanes
         self._heads = heads
         self._store = store
+        self._requests = Requests(store)
         self._builder = builder
         self._committer = committer
         self._queues: dict[int, _Queue] = {}
@@ -76,7 +81,8 @@ class RoomWriter:
         queue = self._queues.setdefault(room.room_nid, _Queue())
         if len(queue.jobs) >= MAX_QUEUE:
             raise LimitExceeded("the room is too busy", retry_after_ms=10_000)
-        job = _Job(drafts, asyncio.get_running_loop().create_future(), on_write)
+        answer = asyncio.get_running_loop().create_future()
+        job = _Job(drafts, answer, on_write, list_keys(drafts))
         queue.jobs.append(job)
         if queue.worker is None:
             # The worker is a task of its own, so that no client's departure interrupts a commit.
@@ -141,24 +147,30 @@ class RoomWriter:
             except _DATABASE_ERRORS:
                 logger.exception("old transaction ids cannot be deleted")
 
-    async def _run(self, room: RoomInfo, jobs: Sequence[_Job]) -> None:
+    async def _run(self, room: RoomInfo, jobs: Sequence[_Job], looks_up: bool = False) -> None:
+        """Commit the jobs; `looks_up` asks the database first which of them were carried out before."""
         try:
-            await self._run_batch(room, jobs)
+            await self._run_batch(room, jobs, looks_up)
         except Exception as error:  # worker loop: whatever went wrong must reach the waiting callers
             self._heads.forget(room.room_nid)
+            if is_repeated(error) and not looks_up:
+                await self._run(room, jobs, looks_up=True)
+                return
             if len(jobs) > 1 and _is_definite(error):
                 # One job may have spoilt the commit for the others: each gets a try of its own.
                 for job in jobs:
                     if not job.answer.done():
-                        await self._run(room, [job])
+                        await self._run(room, [job], looks_up)
                 return
             if not isinstance(error, MatrixError):
                 logger.exception("a commit to room %s failed", room.room_id)
             for job in jobs:
                 _fail(job, error)
 
-    async def _run_batch(self, room: RoomInfo, jobs: Sequence[_Job]) -> None:
-        stage = Stage(await self._heads.get(room), await self._find_done(room, jobs))
+    async def _run_batch(self, room: RoomInfo, jobs: Sequence[_Job], looks_up: bool) -> None:
+        keys = [key for job in jobs for key in job.keys]
+        known = await self._requests.find(room, keys) if looks_up else self._requests.recall(room, keys)
+        stage = Stage(await self._heads.get(room), known)
         await self._builder.prepare(stage, (draft for job in jobs for draft in job.drafts))
         built: list[tuple[_Job, list[SentEvent | PlacedEvent]]] = []
         refused: list[tuple[_Job, Exception]] = []
@@ -179,34 +191,25 @@ class RoomWriter:
             sent = await self._committer.commit(stage, on_writes)
         for job, outcomes in built:
             answer = [sent[o.event_nid] if isinstance(o, PlacedEvent) else o for o in outcomes]
+            self._requests.remember(room, job.keys, answer)
             if not job.answer.done():
                 job.answer.set_result(answer)
         # Only now: what they were judged by is in the room for certain.
         for job, reason in refused:
-            _fail(job, reason)
+            await self._refuse(room, job, reason)
 
-    async def _find_done(self, room: RoomInfo, jobs: Sequence[_Job]) -> dict[TransactionKey, SentEvent]:
-        keys = [
-            TransactionKey(draft.sender, draft.transaction.device_id, draft.transaction.key)
-            for job in jobs
-            for draft in job.drafts
-            if draft.transaction is not None
-        ]
-        if not keys:
-            return {}
-        found = await self._store.find_transactions(room.room_nid, keys)
-        return {key: SentEvent(*outcome) for key, outcome in found.items()}
+    async def _refuse(self, room: RoomInfo, job: _Job, reason: Exception) -> None:
+        """Fail the job, unless it repeats a request that was carried out when it was still allowed."""
+        if len(job.keys) == len(job.drafts):
+            found = await self._requests.find(room, job.keys)
+            if len(found) == len(job.keys) and not job.answer.done():
+                job.answer.set_result([found[key] for key in job.keys])
+        _fail(job, reason)
 
 
 def _is_definite(error: Exception) -> bool:
-    """Whether nothing was committed, for certain.
-
-    A lost connection, say, leaves it open whether a COMMIT was carried out, and trying again could send an
-    event twice. An error of the lesser severity rolls the transaction back.
-    """
-    if isinstance(error, (MatrixError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
-        return True
-    return isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR"
+    """Whether nothing was committed, for certain."""
+    return isinstance(error, MatrixError) or is_rolled_back(error)
 
 
 def _fail(job: _Job, error: Exception) -> None:

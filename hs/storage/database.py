@@ -146,6 +146,17 @@ class Database:
             if cancelled is not None:
                 raise cancelled
 
+    @asynccontextmanager
+    async def write_once(self) -> AsyncIterator[Writer]:
+        """A transaction of exactly one statement, which without BEGIN and COMMIT is one round trip.
+
+        Committed when the statement returns; one that is cancelled or loses its connection may be, too.
+        """
+        async with self._pool.acquire() as connection:
+            writer = Writer(connection)
+            yield writer
+            _announce(writer)
+
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows of one read."""
         async with self._pool.acquire() as connection:
@@ -160,6 +171,17 @@ class Database:
         """The first column of the first row of one read, or None."""
         async with self._pool.acquire() as connection:
             return await connection.fetchval(query, *args)
+
+
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether a write that raised this has changed nothing, for certain.
+
+    A lost connection, say, leaves it open whether a COMMIT was carried out, and trying again could do things
+    twice. An error of the lesser severity rolls the transaction back.
+    """
+    if isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR"
 
 
 async def open_connection(url: str) -> asyncpg.Connection:

@@ -111,6 +111,18 @@ class RoomBatch:
     # Users, and whether the room is quiet to them from the batch's first event on.
     quiet: Sequence[tuple[str, bool]] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is messages alone, which one statement writes."""
+        return not (
+            self.new_room
+            or self.auth_rows
+            or self.deltas
+            or self.state_nodes
+            or self.redactions
+            or self.redacted
+        )
+
 
 async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
     """Write the batch; all of it or, where a statement fails, none."""

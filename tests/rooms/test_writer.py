@@ -61,6 +61,42 @@ async def test_a_transaction_is_remembered_across_restarts(
     assert later.stream_ordering > first.stream_ordering
 
 
+async def test_a_batch_with_repeats_among_new_requests(
+    engine: Engine, database: Database, signer: Signer
+) -> None:
+    room = await make_room(engine)
+    known = [await engine.writer.send(room, message(txn_id=f"{n}")) for n in range(3)]
+    restarted = await make_engine(database, signer)
+    heard: list[Committed] = []
+    restarted.committer.on_commit(heard.append)
+    sent = await asyncio.gather(
+        *(
+            restarted.writer.send(room, message(txn_id=txn_id))
+            for txn_id in ("new", "0", "newer", "2", "1", "2")
+        )
+    )
+    assert [sent[1], sent[4], sent[3]] == known
+    assert sent[5] == sent[3]
+    assert len({one.event_id for one in sent}) == 5
+    # The database has taken the first try back for certain: nobody needs to doubt what they remember.
+    assert not any(committed.is_uncertain for committed in heard)
+    count = "SELECT count(*) FROM events WHERE room_nid = $1 AND type = 'm.room.message'"
+    assert await database.fetchval(count, room.room_nid) == 5
+
+
+async def test_a_repeat_is_answered_when_it_would_not_be_allowed_any_more(
+    engine: Engine, database: Database, signer: Signer
+) -> None:
+    room = await make_room(engine, preset="public_chat")
+    await engine.memberships.join(room, BOB)
+    said = await engine.writer.send(room, message(BOB, txn_id="1"))
+    await engine.memberships.ban(room, ALICE, BOB)
+    restarted = await make_engine(database, signer)
+    assert await restarted.writer.send(room, message(BOB, txn_id="1")) == said
+    with pytest.raises(Forbidden):
+        await restarted.writer.send(room, message(BOB, txn_id="2"))
+
+
 async def test_the_same_state_again_is_no_new_event(engine: Engine) -> None:
     room = await make_room(engine)
     topic = Draft("m.room.topic", ALICE, {"topic": "t"}, state_key="")
