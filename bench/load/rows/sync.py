@@ -70,9 +70,12 @@ class SyncOneNew(SyncIdle):
     async def run(self) -> int:
         for number in range(self.count):
             event_id = await self.person.send(self.rooms[number % len(self.rooms)], "news")
-            answer = await self.person.sync(timeout="0", since=self.token)
-            assert event_id.encode() in answer.body
-            self.token = next_batch(answer)
+            # Synapse may answer the sender before its own readers see the event.
+            seen = False
+            while not seen:
+                answer = await self.person.sync(timeout="1000", since=self.token)
+                seen = event_id.encode() in answer.body
+                self.token = next_batch(answer)
         return self.count
 
 
