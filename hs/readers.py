@@ -14,21 +14,27 @@ from hs.storage.notifications import NotificationStore
 from hs.storage.notified import NotifiedStore
 from hs.storage.presence import PresenceStore
 from hs.storage.receipts import ReceiptStore
+from hs.storage.relations import RelationStore
 from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
 from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
 from hs.sync.account_data import AccountDataEvents
+from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents
 from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
+from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.notified import Notifications
 from hs.sync.old_sync import OldSync, RoomSnapshots
 from hs.sync.pagination import Pagination
+from hs.sync.places import Places
 from hs.sync.presence import Presence
 from hs.sync.receipt_writer import ReceiptWriter
 from hs.sync.receipts import Receipts
+from hs.sync.relation_summaries import RelationSummaries
+from hs.sync.relations import Relations
 from hs.sync.room_extras import RoomExtras
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_section import RoomSections
@@ -54,6 +60,7 @@ class Readers:
     notifier: Notifier
     access: RoomAccess
     pagination: Pagination
+    relations: Relations
     room_reader: RoomReader
     sync: SyncV2
     old_sync: OldSync
@@ -82,8 +89,12 @@ def build_readers(
     user_rooms = notifier.user_rooms
     news = RoomNews(engine.stream.current)
     access = RoomAccess(user_rooms, members, engine.states, engine.events)
-    reads = RoomReads(engine.events, engine.states, timeline, members, news)
-    sections = RoomSections(reads, client_events, visibility)
+    relations = RelationStore(database)
+    summaries = RelationSummaries(relations)
+    ignored_users = IgnoredUsers(account_data)
+    aggregations = Aggregations(summaries, ignored_users, engine.events, visibility, client_events)
+    reads = RoomReads(engine.events, engine.states, timeline, members, news, relations)
+    sections = RoomSections(reads, aggregations, client_events, visibility)
 
     def current_token() -> StreamToken:
         return StreamToken(
@@ -128,12 +139,15 @@ def build_readers(
     snapshots = RoomSnapshots(
         RoomTimelines(reads, visibility), room_reader, engine.events, client_events, DirectoryStore(database)
     )
+    places = Places(timeline, engine.room_token)
+    pagination = Pagination(places, engine.events, engine.states, visibility, aggregations, relations)
     room_waiters = RoomWaiters()
     pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
     # In this order: who is woken must find the news, and must be known to be in the room.
     for listener in (
         user_rooms.on_commit,
         news.on_commit,
+        summaries.on_commit,
         unread.on_commit,
         typing.on_commit,
         presence.on_commit,
@@ -149,8 +163,9 @@ def build_readers(
         user_rooms=user_rooms,
         notifier=notifier,
         access=access,
-        pagination=Pagination(
-            timeline, engine.events, engine.states, visibility, client_events, engine.room_token
+        pagination=pagination,
+        relations=Relations(
+            relations, places, engine.events, visibility, aggregations, ignored_users, pagination
         ),
         room_reader=room_reader,
         sync=sync,

@@ -31,6 +31,7 @@ from hs.client_api.profile import ProfileApi
 from hs.client_api.push_rules import PushRulesApi
 from hs.client_api.receipts import ReceiptsApi
 from hs.client_api.registration import RegistrationApi
+from hs.client_api.relations import RelationsApi
 from hs.client_api.reports import ReportsApi
 from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
@@ -155,6 +156,7 @@ def _room_apis(
             config.server_name,
         ),
         MessagesApi(engine.rooms, readers.access, readers.pagination),
+        RelationsApi(engine.rooms, readers.access, readers.relations),
         EventsReadApi(
             engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
         ),

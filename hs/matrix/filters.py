@@ -10,7 +10,7 @@ key under which results can be shared by all users who filter alike, whole or by
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -209,14 +209,23 @@ def _star_matcher(pattern: str) -> Callable[[str], bool]:
     return lambda type: "\0" not in type and matches(type.replace("?", "\0"))
 
 
+class RelatedBy(NamedTuple):
+    """Events to which one of the senders relates in one of the ways; None is any."""
+
+    senders: Names | None
+    rel_types: Names | None
+
+
 class EventMatcher:
     """A filter ready to be asked; made by `build_matcher`.
 
     `definition` is the filter. `is_open`: every event passes. `is_closed`: none does, there is no need to
-    look for any.
+    look for any. `related_by`: what else has to relate to the event, which the reader looks up.
     """
 
-    __slots__ = ("_contains_url", "_rooms", "_senders", "_types", "definition", "is_closed", "is_open")
+    __slots__ = (
+        "_contains_url", "_rooms", "_senders", "_types", "definition", "is_closed", "is_open", "related_by",
+    )  # fmt: skip
 
     def __init__(self, definition: EventFilter) -> None:
         self.definition = definition
@@ -225,10 +234,12 @@ class EventMatcher:
         self._senders = _Names(definition.senders, definition.not_senders)
         self._rooms = _Names(in_rooms.rooms, in_rooms.not_rooms)
         self._contains_url = in_rooms.contains_url
-        included = (definition.types, definition.senders, in_rooms.rooms)
+        related = RelatedBy(in_rooms.related_by_senders, in_rooms.related_by_rel_types)
+        self.related_by = None if related == (None, None) else related
+        included = (definition.types, definition.senders, in_rooms.rooms, *related)
         excluded = (definition.not_types, definition.not_senders, in_rooms.not_rooms)
         self.is_closed = () in included or "*" in (definition.not_types or ())
-        self.is_open = self._contains_url is None and not any(excluded) and included == (None, None, None)
+        self.is_open = self._contains_url is None and not any(excluded) and set(included) == {None}
 
     def accepts_type(self, type: str) -> bool:
         """Whether events of this type pass, as far as the type goes."""

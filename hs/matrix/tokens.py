@@ -9,6 +9,7 @@ that were seen further. With one writer it is that one number.
 | s123            | RoomToken        | everything up to 123                                            |
 | m56~2.58~3.59   | RoomToken        | everything up to 56, of writer 2 up to 58, of writer 3 up to 59 |
 | t7-56           | TopologicalToken | in the order of history: right after (depth 7, stream 56)       |
+| t7-56.123       | TopologicalToken | the same, of what had arrived by 123                            |
 | s123_4_5_6_7_8_9| StreamToken      | the same, with the other streams; a sync token                  |
 
 Tokens come back from clients, so parsing is strict: one text per token, InvalidParam for anything else.
@@ -165,22 +166,28 @@ def _parse_writer(text: str) -> tuple[int, int]:
 class TopologicalToken:
     """A place in a room's history: right after the event of this depth and stream ordering.
 
-    Events that were fetched from the past have negative stream orderings.
+    Events that were fetched from the past have negative stream orderings. `until` is the newest event that
+    whoever reads on from here has in view: later ones that belong further back come with their syncs.
     """
 
     depth: int
     stream: int
+    until: int = _MAX_STREAM
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The token of a `t` text; InvalidParam where it is none."""
-        depth, dash, stream = text[1:].partition("-")
+        depth, dash, rest = text[1:].partition("-")
         if len(text) > _MAX_LENGTH or not text.startswith("t") or not dash:
             raise InvalidParam("invalid token")
-        return cls(_parse_number(depth), _parse_signed(stream))
+        stream, dot, until = rest.partition(".")
+        if not dot:
+            return cls(_parse_number(depth), _parse_signed(stream))
+        return cls(_parse_number(depth), _parse_signed(stream), _parse_number(until, _MAX_STREAM - 1))
 
     def __str__(self) -> str:
-        return f"t{self.depth}-{self.stream}"
+        place = f"t{self.depth}-{self.stream}"
+        return place if self.until == _MAX_STREAM else f"{place}.{self.until}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ transaction_id.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 from cachetools import LRUCache
@@ -25,6 +26,8 @@ _CACHED_BYTES = 32 * 2**20
 _TURN = 1000
 # What an entry takes beside its bytes.
 _ENTRY_OVERHEAD = 200
+
+_NO_RELATIONS: Mapping[int, bytes] = MappingProxyType({})
 
 EventShape = tuple[str, tuple[str, ...] | None]
 CLIENT_SHAPE: EventShape = ("client", None)
@@ -58,8 +61,10 @@ class ClientEvents:
         with_room_id: bool = False,
         with_previous: bool = True,
         shape: EventShape = CLIENT_SHAPE,
+        relations: Mapping[int, bytes] = _NO_RELATIONS,
     ) -> list[bytes]:
-        """The events as JSON, in order; `memberships` are the viewer's at the events, by number.
+        """The events as JSON, in order; `memberships` are the viewer's at the events, `relations` what
+        `aggregations` says of what relates to them, both by number.
 
         `with_previous` adds what a state event replaced, for readers who see it happen.
         """
@@ -75,6 +80,8 @@ class ClientEvents:
             unsigned = b'{"age":%d' % max(0, now_ms - record.origin_server_ts)
             if nid in tails:
                 unsigned += tails[nid]
+            if nid in relations:
+                unsigned += b',"m.relations":' + relations[nid]
             if memberships is not None and nid in memberships:
                 unsigned += b',"membership":"%b"' % memberships[nid].encode()
             if record.txn_device_id == viewer.device_id and record.sender == viewer.user_id:

@@ -1,12 +1,11 @@
 """Reading a room's history in both directions, and around an event.
 
-Spec: client-server-api "Getting events for a room" (GET /messages), "Event context". History is ordered by
-(depth, stream ordering); a token is a place between two events, so that turning around loses nothing.
+Spec: client-server-api "Getting events for a room" (GET /messages), "Event context".
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,24 +13,21 @@ from hs._fast.event_record import EventRecord
 from hs._fast.state_tree import Node
 from hs.matrix.errors import NotFound
 from hs.matrix.filters import EventMatcher
-from hs.matrix.tokens import RoomToken, TopologicalToken
 from hs.rooms.state import RoomStates
 from hs.storage.events import HIDDEN, EventStore
+from hs.storage.relations import RelationStore
 from hs.storage.rooms import RoomInfo
-from hs.storage.timeline import Place, TimelineStore
-from hs.sync.access import END, Access
-from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.access import Access
+from hs.sync.aggregations import Aggregations
+from hs.sync.client_events import Viewer
+from hs.sync.pages import SCAN_LIMIT, Page, PageReader
+from hs.sync.places import PageToken, Places, Stretch, after, before
+from hs.sync.related import keep_matching
 from hs.sync.visibility import Seen, Visibility
 
 _MEMBER = "m.room.member"
-_BEGINNING = TopologicalToken(0, 0)
-_NEWEST = TopologicalToken(END, END)
-# Events looked at for one page at most, however few of them are wanted or visible; then the client gets
-# what was found and a token to go on.
-_SCAN_LIMIT = 5_000
+# After so many events of a long list others get their turn.
 _MAX_CHUNK = 500
-
-PageToken = RoomToken | TopologicalToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +42,35 @@ class PageRequest:
     lazy_members: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    events: list[Seen]
-    # Where the next page begins; None where there is none.
-    end: TopologicalToken | None
-
-
 class Pagination:
     """Builds pages."""
 
     def __init__(
         self,
-        timeline: TimelineStore,
+        places: Places,
         events: EventStore,
         states: RoomStates,
         visibility: Visibility,
-        client_events: ClientEvents,
-        current_token: Callable[[], RoomToken],
+        aggregations: Aggregations,
+        relations: RelationStore,
         *,
-        scan_limit: int = _SCAN_LIMIT,
+        scan_limit: int = SCAN_LIMIT,
     ) -> None:
-        self._timeline = timeline
+        self._places = places
         self._events = events
         self._states = states
         self._visibility = visibility
-        self._client_events = client_events
-        self._current_token = current_token
-        self._scan_limit = scan_limit
+        self._aggregations = aggregations
+        self._relations = relations
+        self._pages = PageReader(events, scan_limit)
 
     async def messages(self, room: RoomInfo, viewer: Viewer, access: Access, request: PageRequest) -> bytes:
         """The answer of GET /messages as JSON."""
-        # What is committed from here on comes with the next sync.
-        now = self._current_token()
-        access = replace(access, until=min(access.until, now.stream))
-        start = request.start or (now if request.backwards else _BEGINNING)
-        place, until = await self._find_place(room, start)
-        if request.backwards:
-            access = replace(access, until=min(access.until, until))
-        stop = None if request.stop is None else (await self._find_place(room, request.stop))[0]
-        page = await self._read(room, viewer, access, request, place, stop)
+        stretch = await self._places.stretch(room, access, request.start, request.stop, request.backwards)
+        page = await self._read(room, viewer, stretch, request, request.limit)
         parts = [
-            b'{"start":' + msgspec.json.encode(str(start)),
-            b'"chunk":[%b]' % b",".join(await self._render(viewer, page.events)),
+            b'{"start":' + msgspec.json.encode(str(stretch.start)),
+            b'"chunk":[%b]' % b",".join(await self._render(viewer, access, page.events)),
         ]
         if page.end is not None:
             parts.append(b'"end":' + msgspec.json.encode(str(page.end)))
@@ -105,28 +87,29 @@ class Pagination:
     ) -> bytes:
         """The answer of GET /context as JSON: at most `limit` events around the event, and the state there."""
         target = await self.find_visible(room, viewer, access, event_id)
-        access = replace(access, until=min(access.until, self._current_token().stream))
         half = request.limit // 2
-        earlier, later = replace(request, backwards=True, limit=half), replace(request, backwards=False)
-        later = replace(later, limit=request.limit - half)
-        before = await self._read(room, viewer, access, earlier, _before(target.record), None)
-        after = await self._read(room, viewer, access, later, _after(target.record), None)
-        oldest = before.events[-1] if before.events else target
-        newest = after.events[-1] if after.events else target
+        back = self._places.around(access, before(target.record), backwards=True)
+        forth = self._places.around(access, after(target.record), backwards=False)
+        earlier = await self._read(room, viewer, back, request, half)
+        later = await self._read(room, viewer, forth, request, request.limit - half)
+        oldest = earlier.events[-1] if earlier.events else target
+        newest = later.events[-1] if later.events else target
         root = self._states.after(newest.record)
         if request.lazy_members:
-            shown = [seen.record for seen in (*before.events, target, *after.events)]
+            shown = [seen.record for seen in (*earlier.events, target, *later.events)]
             state = await self._state_without_members(room, root)
             state += await self._senders(room, root, shown)
         else:
             state = await self._get_all(await self._states.list_nids(room.room_nid, root))
         state = [record for record in state if request.matcher.matches(record)]
+        rendered = await self._render(viewer, access, [*earlier.events, target, *later.events])
+        half_way = len(earlier.events)
         return b'{"start":%b,"end":%b,"event":%b,"events_before":[%b],"events_after":[%b],"state":[%b]}' % (
-            msgspec.json.encode(str(before.end or _before(oldest.record))),
-            msgspec.json.encode(str(after.end or _after(newest.record))),
-            (await self._render(viewer, [target]))[0],
-            b",".join(await self._render(viewer, before.events)),
-            b",".join(await self._render(viewer, after.events)),
+            msgspec.json.encode(str(earlier.end or back.past(oldest.record))),
+            msgspec.json.encode(str(later.end or forth.past(newest.record))),
+            rendered[half_way],
+            b",".join(rendered[:half_way]),
+            b",".join(rendered[half_way + 1 :]),
             b",".join(await self._render_records(viewer, state)),
         )
 
@@ -143,58 +126,31 @@ class Pagination:
 
     async def event(self, room: RoomInfo, viewer: Viewer, access: Access, event_id: str) -> bytes:
         """The answer of GET /event as JSON."""
-        return (await self._render(viewer, [await self.find_visible(room, viewer, access, event_id)]))[0]
-
-    # --- places
-
-    async def _find_place(self, room: RoomInfo, token: PageToken) -> tuple[TopologicalToken, int]:
-        """The place in history that a token names, and the newest event that its owner may have meant."""
-        if isinstance(token, TopologicalToken):
-            return token, END
-        if token.stream >= self._current_token().stream:
-            return _NEWEST, token.max_stream
-        place = await self._timeline.find_place_at(room.room_nid, token.stream)
-        found = _BEGINNING if place is None else TopologicalToken(place.depth, place.stream_ordering)
-        # An event that came later but belongs further back was not in front of this reader.
-        return found, token.max_stream
+        return (
+            await self._render(viewer, access, [await self.find_visible(room, viewer, access, event_id)])
+        )[0]
 
     # --- reading
 
     async def _read(
-        self,
-        room: RoomInfo,
-        viewer: Viewer,
-        access: Access,
-        request: PageRequest,
-        place: TopologicalToken,
-        stop: TopologicalToken | None,
-    ) -> _Page:
-        """Up to `limit` wanted and visible events from the place on."""
-        found: list[Seen] = []
-        if request.limit <= 0 or request.matcher.is_closed:
-            return _Page([], place if request.limit <= 0 else None)
-        chunk = min(request.limit + 1 if request.matcher.is_open else request.limit * 4, _MAX_CHUNK)
-        scanned = 0
-        while scanned < self._scan_limit:
-            scan = self._timeline.list_before if request.backwards else self._timeline.list_after
-            places = await scan(room.room_nid, place.depth, place.stream, access.until, chunk)
-            inside = [one for one in places if _is_inside(one, stop, request.backwards)]
-            records = [r for r in await self._get_places(inside) if request.matcher.matches(r)]
-            for seen in await self._visibility.filter(viewer.user_id, records):
-                if len(found) == request.limit:
-                    return _Page(found, _turned(found[-1].record, request.backwards))
-                found.append(seen)
-            if len(inside) < chunk:
-                return _Page(found, None)
-            last = inside[-1]
-            stream = last.stream_ordering - 1 if request.backwards else last.stream_ordering
-            place = TopologicalToken(last.depth, stream)
-            scanned += chunk
-            chunk = min(chunk * 2, _MAX_CHUNK)
-        return _Page(found, place)
+        self, room: RoomInfo, viewer: Viewer, stretch: Stretch, request: PageRequest, limit: int
+    ) -> Page:
+        """Up to `limit` wanted and visible events of the stretch."""
+        matcher = request.matcher
+        if matcher.is_closed and limit > 0:
+            return Page([], None)
 
-    async def _get_places(self, places: Sequence[Place]) -> list[EventRecord]:
-        return await self._get_all([place.event_nid for place in places])
+        async def keep(records: Sequence[EventRecord]) -> list[Seen]:
+            matching = await keep_matching(self._relations, records, matcher)
+            return await self._visibility.filter(viewer.user_id, matching)
+
+        return await self._pages.read(
+            stretch,
+            limit,
+            lambda place, count: self._places.list(room, stretch, place, count),
+            keep,
+            keeps_most=matcher.is_open,
+        )
 
     async def _get_all(self, nids: Sequence[int]) -> list[EventRecord]:
         found = await self._events.get_many(nids)
@@ -212,37 +168,18 @@ class Pagination:
 
     # --- rendering
 
-    async def _render(self, viewer: Viewer, events: Sequence[Seen]) -> list[bytes]:
+    async def _render(self, viewer: Viewer, access: Access, events: Sequence[Seen]) -> list[bytes]:
         memberships = {seen.record.event_nid: seen.membership for seen in events}
         records = [seen.record for seen in events]
-        return await self._client_events.render(records, viewer, memberships, with_room_id=True)
+        return await self._aggregations.render(
+            records, viewer, memberships, until=access.until, with_room_id=True
+        )
 
     async def _render_records(self, viewer: Viewer, records: Sequence[EventRecord]) -> list[bytes]:
         rendered: list[bytes] = []
         for start in range(0, len(records), _MAX_CHUNK):
             part = records[start : start + _MAX_CHUNK]
-            rendered += await self._client_events.render(part, viewer, with_room_id=True)
+            rendered += await self._aggregations.render(part, viewer, with_room_id=True)
             # The state of a large room takes a while: others get their turn.
             await asyncio.sleep(0)
         return rendered
-
-
-def _before(record: EventRecord) -> TopologicalToken:
-    """The place right before the event."""
-    return TopologicalToken(record.depth, record.stream_ordering - 1)
-
-
-def _after(record: EventRecord) -> TopologicalToken:
-    """The place right after the event."""
-    return TopologicalToken(record.depth, record.stream_ordering)
-
-
-def _turned(record: EventRecord, backwards: bool) -> TopologicalToken:
-    return _before(record) if backwards else _after(record)
-
-
-def _is_inside(place: Place, stop: TopologicalToken | None, backwards: bool) -> bool:
-    if stop is None:
-        return True
-    at, end = (place.depth, place.stream_ordering), (stop.depth, stop.stream)
-    return at > end if backwards else at <= end

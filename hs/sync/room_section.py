@@ -9,6 +9,8 @@ import msgspec
 
 from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter
+from hs.sync.access import END
+from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
 from hs.sync.room_state import RoomStateSections
 from hs.sync.room_timeline import RoomTimelines
@@ -22,7 +24,14 @@ _NAMING = frozenset({"m.room.member", "m.room.name", "m.room.canonical_alias"})
 class RoomSections:
     """Builds the sections."""
 
-    def __init__(self, reads: RoomReads, client_events: ClientEvents, visibility: Visibility) -> None:
+    def __init__(
+        self,
+        reads: RoomReads,
+        aggregations: Aggregations,
+        client_events: ClientEvents,
+        visibility: Visibility,
+    ) -> None:
+        self._aggregations = aggregations
         self._client_events = client_events
         self._timelines = RoomTimelines(reads, visibility)
         self._states = RoomStateSections(reads)
@@ -42,7 +51,7 @@ class RoomSections:
         parts = [
             b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}'
             % (
-                b",".join(await self._render(window, viewer, wanted, timeline.records, timeline.memberships)),
+                b",".join(await self._render_timeline(window, viewer, wanted, timeline)),
                 b"true" if timeline.limited else b"false",
                 msgspec.json.encode(timeline.prev_batch),
             ),
@@ -50,28 +59,37 @@ class RoomSections:
             b'"%b":{"events":[%b]}'
             % (
                 b"state_after" if window.state_after else b"state",
-                b",".join(await self._render(window, viewer, wanted, state, None)),
+                b",".join(await self._render(window, viewer, wanted, state)),
             ),
         ]
         if summary is not None:
             parts.append(b'"summary":' + msgspec.json.encode(summary.to_dict()))
         return parts
 
+    async def _render_timeline(
+        self, window: Window, viewer: Viewer, wanted: SyncFilter, timeline: Timeline
+    ) -> list[bytes]:
+        records, shape = timeline.records, wanted.event_shape
+        relations: Mapping[int, bytes] = {}
+        if shape[0] == "federation":
+            return await self._client_events.render_pdus(records, window.room.version, viewer, shape)
+        if timeline.limited:
+            # Spec: only then; else what relates to these events comes by itself.
+            until = window.upto if window.joined_at is None else END
+            relations = await self._aggregations.bundle(records, viewer, until, with_room_id=False)
+        return await self._client_events.render(
+            records, viewer, timeline.memberships, shape=shape, relations=relations
+        )
+
     async def _render(
-        self,
-        window: Window,
-        viewer: Viewer,
-        wanted: SyncFilter,
-        records: Sequence[EventRecord],
-        memberships: Mapping[int, str] | None,
+        self, window: Window, viewer: Viewer, wanted: SyncFilter, records: Sequence[EventRecord]
     ) -> list[bytes]:
         shape = wanted.event_shape
         if shape[0] == "federation":
             return await self._client_events.render_pdus(records, window.room.version, viewer, shape)
         # Whoever gets all state does not see any of it happen.
-        with_previous = memberships is not None or not window.wants_whole_state
         return await self._client_events.render(
-            records, viewer, memberships, shape=shape, with_previous=with_previous
+            records, viewer, shape=shape, with_previous=not window.wants_whole_state
         )
 
     async def _summary(self, window: Window, viewer: Viewer, timeline: Timeline) -> Summary | None:

@@ -9,6 +9,7 @@ from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter, limit_of
 from hs.matrix.tokens import RoomToken, TopologicalToken
 from hs.sync.client_events import Viewer
+from hs.sync.related import keep_matching
 from hs.sync.visibility import Seen, Visibility
 from hs.sync.window import RoomReads, Timeline, Window
 
@@ -52,8 +53,7 @@ class RoomTimelines:
     async def _wanted(
         self, records: Sequence[EventRecord], window: Window, viewer: Viewer, wanted: SyncFilter
     ) -> list[Seen]:
-        matches = wanted.timeline.matches
-        kept = [record for record in records if matches(record)]
+        kept = await keep_matching(self._reads.relations, records, wanted.timeline)
         if window.sees_all:
             return [Seen(record, "join") for record in kept]
         return await self._visibility.filter(viewer.user_id, kept, window.joined_at)

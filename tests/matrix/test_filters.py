@@ -92,7 +92,11 @@ def test_flags_and_relations_are_parsed() -> None:
         related_by_senders=("@a:hs",),
         related_by_rel_types=("m.thread",),
     )
-    assert build_matcher(parsed).is_open
+    matcher = build_matcher(parsed)
+    assert not matcher.is_open
+    assert matcher.related_by == (("@a:hs",), ("m.thread",))
+    assert build_matcher(RoomEventFilter(lazy_load_members=True)).related_by is None
+    assert build_matcher(RoomEventFilter(related_by_senders=())).is_closed
 
 
 @pytest.mark.parametrize(

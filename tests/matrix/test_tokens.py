@@ -43,9 +43,9 @@ def test_stream_tokens_survive_their_text(token: StreamToken) -> None:
     assert parse_pagination_token(str(token)) == token.room
 
 
-@given(INT64, st.integers(-(2**63) + 1, 2**63 - 1))
-def test_topological_tokens_survive_their_text(depth: int, stream: int) -> None:
-    token = TopologicalToken(depth, stream)
+@given(INT64, st.integers(-(2**63) + 1, 2**63 - 1), INT64)
+def test_topological_tokens_survive_their_text(depth: int, stream: int, until: int) -> None:
+    token = TopologicalToken(depth, stream, until)
     assert TopologicalToken.parse(str(token)) == token
     assert parse_pagination_token(str(token)) == token
 
@@ -55,6 +55,7 @@ def test_the_texts_are_the_documented_ones() -> None:
     assert str(RoomToken.build(56, {3: 59, 2: 58, 1: 56})) == "m56~2.58~3.59"
     assert str(TopologicalToken(7, 56)) == "t7-56"
     assert str(TopologicalToken(7, -3)) == "t7--3"
+    assert str(TopologicalToken(7, 56, 123)) == "t7-56.123"
     assert str(StreamToken(RoomToken(123), 4, 5, 6, 7, 8, 9)) == "s123_4_5_6_7_8_9"
     assert str(StreamToken(RoomToken.build(5, {2: 6}))) == "m5~2.6_0_0_0_0_0_0"
 

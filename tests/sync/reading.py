@@ -12,11 +12,18 @@ from hs.rooms.create import CreateRoom
 from hs.rooms.drafts import Draft
 from hs.storage.database import Database
 from hs.storage.members import MemberStore
+from hs.storage.relations import RelationStore
 from hs.storage.rooms import RoomInfo
+from hs.storage.streams import StreamIds
 from hs.storage.timeline import TimelineStore
+from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
+from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.pagination import Pagination
+from hs.sync.places import Places
+from hs.sync.relation_summaries import RelationSummaries
 from hs.sync.room_reader import RoomReader
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
@@ -38,13 +45,20 @@ class Library:
         self.user_rooms = UserRooms(members)
         engine.committer.on_commit(self.user_rooms.on_commit)
         self.access = RoomAccess(self.user_rooms, members, engine.states, engine.events)
+        relations = RelationStore(database)
+        summaries = RelationSummaries(relations)
+        engine.committer.on_commit(summaries.on_commit)
+        account_data = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
+        self.aggregations = Aggregations(
+            summaries, IgnoredUsers(account_data), engine.events, self.visibility, self.client_events
+        )
         self.pagination = Pagination(
-            timeline,
+            Places(timeline, engine.room_token),
             engine.events,
             engine.states,
             self.visibility,
-            self.client_events,
-            engine.room_token,
+            self.aggregations,
+            relations,
             scan_limit=SCAN_LIMIT,
         )
         self.reader = RoomReader(
