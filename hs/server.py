@@ -1,6 +1,7 @@
 """The composition root: everything is made here, handed what it uses, and ended in the reverse order."""
 
 import asyncio
+import gc
 import logging
 import signal
 from contextlib import AsyncExitStack
@@ -47,11 +48,23 @@ async def _serve(config: Config, signer: Signer, url: str) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
         await start(config, signer, url, stack)
+        _spare_garbage_collector()
         if config.registration.enabled:
             logger.warning("anybody who reaches this server may register an account")
         logger.info("hs serves %s", config.server_name)
         await stopped.wait()
         logger.info("stopping")
+
+
+def _spare_garbage_collector() -> None:
+    """Have it look at what is new, and less often.
+
+    Nearly everything here is freed by its reference count, and what is kept is kept in caches of known
+    size: walking through them for every few hundred new objects took a fifth of the time of busy syncs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack) -> None:
