@@ -25,13 +25,18 @@ from hs.storage.embedded import EmbeddedPostgres
 
 def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("bench.load", description="CPU of homeservers under the same load.")
-    parser.add_argument("--servers", default="hs,synapse", help="hs, synapse or both (the default)")
+    parser.add_argument(
+        "--servers", default="hs,synapse", help="one or two of hs, before (--before-python), synapse"
+    )
     parser.add_argument("--only", action="append", metavar="ROW", help="a row's name or pattern; repeatable")
     parser.add_argument("--scale", choices=[scale.value for scale in Scale], default="full")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures for bench/compare.py")
     parser.add_argument(
         "--hs-python", default=sys.executable, metavar="PATH", help="measure the hs installed there"
+    )
+    parser.add_argument(
+        "--before-python", metavar="PATH", help="the interpreter of the server `before`: another build of hs"
     )
     parser.add_argument(
         "--synapse-python", metavar="PATH", help="an interpreter with matrix-synapse and psycopg2"
@@ -46,8 +51,10 @@ def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     found = parser.parse_args(arguments)
     found.servers = found.servers.split(",")
-    if unknown := set(found.servers) - {"hs", "synapse"}:
+    if unknown := set(found.servers) - {"hs", "before", "synapse"}:
         parser.error(f"unknown server: {', '.join(sorted(unknown))}")
+    if "before" in found.servers and found.before_python is None:
+        parser.error("--before-python says where the other build of hs is installed")
     if found.rounds < 1:
         parser.error("--rounds is at least 1")
     return found
@@ -61,6 +68,17 @@ def choose_rows(patterns: Sequence[str] | None) -> list[type[Row]]:
     return [row for row in ROWS if not patterns or any(fnmatch.fnmatch(row.name, p) for p in patterns)]
 
 
+def _make_server(name: str, folder: Path, postgres: EmbeddedPostgres, options: argparse.Namespace) -> Server:
+    where = (folder, postgres.url, postgres.pid)
+    if name == "synapse":
+        return Synapse(*where, find_or_make(options.synapse_python), presence=options.presence)
+    server = Hs(
+        *where, options.hs_python if name == "hs" else options.before_python, presence=options.presence
+    )
+    server.name = name
+    return server
+
+
 @contextmanager
 def _running(name: str, options: argparse.Namespace) -> Iterator[Server]:
     """The server of that name with a new, empty database; both are gone afterwards."""
@@ -68,9 +86,7 @@ def _running(name: str, options: argparse.Namespace) -> Iterator[Server]:
     folder.chmod(0o711)  # PostgreSQL's user passes through when we are root
     try:
         with EmbeddedPostgres.start(folder / "data", report=lambda _: None) as postgres:
-            kind: type[Server] = Hs if name == "hs" else Synapse
-            python = options.hs_python if name == "hs" else find_or_make(options.synapse_python)
-            server = kind(folder, postgres.url, postgres.pid, python, presence=options.presence)
+            server = _make_server(name, folder, postgres, options)
             try:
                 server.start()
                 yield server
