@@ -20,6 +20,10 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc2285.stable": True,
     "org.matrix.msc3771": True,
     "org.matrix.msc3773": True,
+    # Threads: summaries and filters; their list; relations in both directions.
+    "org.matrix.msc3440.stable": True,
+    "org.matrix.msc3856.stable": True,
+    "org.matrix.msc3715.stable": True,
     # Events by time.
     "org.matrix.msc3030": True,
     "org.matrix.msc3030.stable": True,

@@ -76,9 +76,7 @@ async def private_receipts(town: Town) -> None:
 async def counts_and_receipts_of_threads(town: Town) -> None:
     alice, bob, room_id = await two_people_in_a_room(town)
     root = await alice.say(room_id, "root")
-    relation = {"rel_type": "m.thread", "event_id": root}
-    content = {"msgtype": "m.text", "body": "in the thread", "m.relates_to": relation}
-    reply = await send(alice, room_id, "m.room.message", content, "t")
+    reply = await reply_in_thread(alice, room_id, root, "t")
     room = await sync_room(bob, room_id, unread_thread_notifications=True)
     assert room["unread_notifications"]["notification_count"] == 1
     assert room["unread_thread_notifications"][root]["notification_count"] == 1
@@ -94,6 +92,73 @@ async def counts_and_receipts_of_threads(town: Town) -> None:
     assert room["unread_notifications"]["notification_count"] == 0
     # Who does not ask for threads counts all of it in one.
     assert "unread_thread_notifications" not in await sync_room(alice, room_id)
+
+
+async def reply_in_thread(person: Person, room_id: str, root: str, txn: str) -> str:
+    relation = {"rel_type": "m.thread", "event_id": root}
+    content = {"msgtype": "m.text", "body": txn, "m.relates_to": relation}
+    return await send(person, room_id, "m.room.message", content, txn)
+
+
+@checks("org.matrix.msc3440.stable")
+async def threads(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    root, plain = await alice.say(room_id, "root"), await alice.say(room_id, "no thread")
+    await reply_in_thread(alice, room_id, root, "t1")
+    latest = await reply_in_thread(alice, room_id, root, "t2")
+    for person, has_participated in (alice, True), (bob, False):
+        event = (await person.get("rooms", room_id, "event", root)).body
+        thread = event["unsigned"]["m.relations"]["m.thread"]
+        assert thread["count"] == 2
+        assert thread["latest_event"]["event_id"] == latest
+        assert thread["current_user_participated"] is has_participated
+        # Only where the timeline is limited: else the client has the whole thread.
+        room = await sync_room(person, room_id, limit=4)
+        [told] = [event for event in room["timeline"]["events"] if event["event_id"] == root]
+        assert told["unsigned"]["m.relations"]["m.thread"]["count"] == 2
+    for wanted, found in [
+        ({"related_by_rel_types": ["m.thread"]}, [root]),
+        ({"related_by_rel_types": ["m.other"]}, []),
+        ({"related_by_senders": [alice.user_id]}, [root]),
+        ({"related_by_senders": [bob.user_id]}, []),
+        ({}, [latest, plain, root]),
+    ]:
+        messages = await bob.get("rooms", room_id, "messages", dir="b", filter=json.dumps(wanted), limit="50")
+        ids = [event["event_id"] for event in messages.body["chunk"]]
+        assert [event_id for event_id in ids if event_id in (root, plain, latest)] == found, wanted
+
+
+@checks("org.matrix.msc3856.stable")
+async def the_list_of_threads(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    roots = [await alice.say(room_id, str(n)) for n in range(3)]
+    for n in (0, 2, 1):
+        await reply_in_thread(alice, room_id, roots[n], f"t{n}")
+    path = f"/_matrix/client/v1/rooms/{quote(room_id, safe='')}/threads"
+    page = (await bob.raw("GET", f"{path}?limit=2")).body
+    rest = (await bob.raw("GET", f"{path}?limit=2&from={quote(page['next_batch'], safe='')}")).body
+    assert [event["event_id"] for event in page["chunk"]] == [roots[1], roots[2]]
+    assert [event["event_id"] for event in rest["chunk"]] == [roots[0]]
+    assert page["chunk"][0]["unsigned"]["m.relations"]["m.thread"]["count"] == 1
+    assert (await bob.raw("GET", f"{path}?include=participated")).body["chunk"] == []
+    assert len((await alice.raw("GET", f"{path}?include=participated")).body["chunk"]) == 3
+
+
+@checks("org.matrix.msc3715.stable")
+async def relations_in_both_directions(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    root = await alice.say(room_id, "root")
+    replies = [await reply_in_thread(alice, room_id, root, f"t{n}") for n in range(3)]
+    path = f"/_matrix/client/v1/rooms/{quote(room_id, safe='')}/relations/{quote(root, safe='')}/m.thread"
+    for direction, expected in ("f", replies), ("b", replies[::-1]):
+        found: list[str] = []
+        query = f"?dir={direction}&limit=2"
+        while query:
+            page = (await bob.raw("GET", path + query)).body
+            found += [event["event_id"] for event in page["chunk"]]
+            token = page.get("next_batch")
+            query = "" if token is None else f"?dir={direction}&limit=2&from={quote(token, safe='')}"
+        assert found == expected
 
 
 @checks("org.matrix.msc3030", "org.matrix.msc3030.stable")
