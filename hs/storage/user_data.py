@@ -6,11 +6,18 @@ from dataclasses import dataclass
 import asyncpg
 import msgspec
 
+from hs.matrix.errors import TooLarge
 from hs.matrix.push_rules import NO_RULES, PushRules, decode_rules, encode_rules, render
 from hs.storage.database import Database, Writer
 from hs.storage.streams import StreamIds, load_stream
 
 PUSH_RULES = "m.push_rules"
+
+# All of it goes into each first sync. Somebody in 2,000 rooms has a few short pieces for each of them.
+MAX_ENTRIES = 20_000
+MAX_BYTES = 16 * 2**20
+# Who stores no more than this at a time is counted only for what is new.
+_SMALL = 1024
 IGNORED_USERS = "m.ignored_user_list"
 
 # Called with the user and the stream id, once everything up to it is committed.
@@ -210,18 +217,33 @@ _CONTENT_LOCK = 0x636F_6E74
 async def _upsert(
     writer: Writer, user_id: str, room_id: str, type: str, content: bytes, stream_id: int
 ) -> None:
-    await writer.execute(
+    is_new = await writer.fetchval(
         "INSERT INTO account_data (user_id, room_id, type, content, stream_id) VALUES ($1, $2, $3, $4, $5) "
         # Of two changes at once the one with the lower id may be written last. Ids that tokens have passed must
         # stay stored: after a restart the stream goes on after the newest.
         "ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = $4, "
-        "stream_id = greatest(account_data.stream_id, $5)",
+        "stream_id = greatest(account_data.stream_id, $5) RETURNING xmax = 0",
         user_id,
         room_id,
         type,
         content,
         stream_id,
     )
+    if is_new or len(content) > _SMALL:
+        await _check_total(writer, user_id)
+
+
+async def _check_total(writer: Writer, user_id: str) -> None:
+    row = await writer.fetchrow(
+        "SELECT count(*) AS entries, coalesce(sum(octet_length(content)), 0) AS bytes FROM account_data "
+        "WHERE user_id = $1",
+        user_id,
+    )
+    assert row is not None
+    if row["entries"] > MAX_ENTRIES or row["bytes"] > MAX_BYTES:
+        raise TooLarge(
+            f"a user keeps at most {MAX_ENTRIES} pieces of account data, {MAX_BYTES} bytes together"
+        )
 
 
 def _event(user_id: str, row: asyncpg.Record) -> AccountDataEvent:

@@ -86,3 +86,20 @@ async def test_odd_rooms_and_types_are_refused(town: Town) -> None:
     assert answer.error == (400, "M_INVALID_PARAM")
     answer = await alice.put("user", alice.user_id, "account_data", "x" * 256)
     assert answer.error == (400, "M_INVALID_PARAM")
+
+
+async def test_all_account_data_of_a_user_has_a_limit(town: Town) -> None:
+    anna = await town.person("anna")
+    big = {"text": "x" * 250_000}
+    for number in range(80):
+        answer = await anna.put("user", anna.user_id, "account_data", f"org.example.{number}", body=big)
+        if answer.status != 200:
+            break
+    assert answer.error == (413, "M_TOO_LARGE")
+    assert number > 60
+    # What is there can still become smaller, and nothing of the refused is kept.
+    assert (await anna.get("user", anna.user_id, "account_data", f"org.example.{number}")).status == 404
+    for kept in range(2):
+        path = ("user", anna.user_id, "account_data", f"org.example.{kept}")
+        assert (await anna.put(*path, body={})).status == 200
+    assert (await anna.put("user", anna.user_id, "account_data", "org.example.new", body=big)).status == 200
