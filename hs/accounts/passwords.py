@@ -32,8 +32,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its salt and parameters; InvalidParam for a password of absurd length."""
-        if len(password.encode()) > MAX_PASSWORD_BYTES:
-            raise InvalidParam(f"a password has at most {MAX_PASSWORD_BYTES} bytes")
+        check_length(password)
         return await self._run(lambda: self._hasher.hash(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
@@ -69,3 +68,9 @@ class Passwords:
             return self._hasher.verify(password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def check_length(password: str) -> None:
+    """InvalidParam for a password of absurd length."""
+    if len(password.encode()) > MAX_PASSWORD_BYTES:
+        raise InvalidParam(f"a password has at most {MAX_PASSWORD_BYTES} bytes")

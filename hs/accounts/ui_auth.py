@@ -4,6 +4,7 @@ Spec: client-server-api "User-Interactive Authentication API". A request without
 the flows to choose from and a session; the client repeats it with `auth`, one stage after the other.
 """
 
+import asyncio
 import hmac
 import secrets
 import time
@@ -61,9 +62,23 @@ class AuthenticationNeeded(MatrixError):
 
 
 @dataclass(slots=True)
+class Wish:
+    """The account that a session of registration is for: what one request says, the next may leave out."""
+
+    username: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    device_name: str | None = None
+    # Once it is made: a client that missed the answer asks again.
+    user_id: str | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
 class _Session:
     operation: str
     user_id: str | None
+    wish: Wish | None = None
     completed: list[str] = field(default_factory=list)
 
 
@@ -85,10 +100,15 @@ class InteractiveAuth:
         """Return if the user has given the account's password; AuthenticationNeeded if not."""
         await self._check(operation, user_id, (PASSWORD,), auth)
 
-    async def check_registration(self, auth: AuthData | None) -> None:
+    async def check_registration(self, auth: AuthData | None, wish: Wish) -> None:
         """Return if the client may register: with a token where there are any; AuthenticationNeeded if not."""
         stage = REGISTRATION_TOKEN if self._registration_tokens else DUMMY
-        await self._check("register", None, (stage,), auth)
+        await self._check("register", None, (stage,), auth, wish)
+
+    def recall_wish(self, auth: AuthData | None) -> Wish:
+        """What the session of registration is for; an empty wish where there is none."""
+        session = None if auth is None or auth.session is None else self._sessions.get(auth.session)
+        return Wish() if session is None or session.wish is None else session.wish
 
     def is_registration_token(self, token: str) -> bool:
         """Whether it is one; how long that takes tells nothing of what those that are begin with."""
@@ -96,24 +116,32 @@ class InteractiveAuth:
         return any(hmac.compare_digest(given, known) for known in self._registration_tokens)
 
     async def _check(
-        self, operation: str, user_id: str | None, flow: Sequence[str], auth: AuthData | None
+        self,
+        operation: str,
+        user_id: str | None,
+        flow: Sequence[str],
+        auth: AuthData | None,
+        wish: Wish | None = None,
     ) -> None:
-        session_id, session = self._open(operation, user_id, auth)
+        session_id, session = self._open(operation, user_id, auth, wish)
         failure: MatrixError | None = None
         if auth is not None and auth.type is not None:
             failure = await self._try_stage(session, flow, auth.type, auth)
         if failure is None and all(stage in session.completed for stage in flow):
-            # A session is good for one request.
-            self._sessions.pop(session_id, None)
+            # A session is good for one request; that of a registration is kept for who asks for it again.
+            if wish is None or auth is None or auth.session is None:
+                self._sessions.pop(session_id, None)
             return
         body: dict[str, Any] = {"flows": [{"stages": list(flow)}], "params": {}, "session": session_id}
         if session.completed:
             body["completed"] = session.completed
         raise AuthenticationNeeded(body, failure)
 
-    def _open(self, operation: str, user_id: str | None, auth: AuthData | None) -> tuple[str, _Session]:
+    def _open(
+        self, operation: str, user_id: str | None, auth: AuthData | None, wish: Wish | None
+    ) -> tuple[str, _Session]:
         if auth is None or auth.session is None:
-            session_id, session = secrets.token_urlsafe(18), _Session(operation, user_id)
+            session_id, session = secrets.token_urlsafe(18), _Session(operation, user_id, wish)
             self._sessions[session_id] = session
             return session_id, session
         found = self._sessions.get(auth.session)
@@ -129,21 +157,23 @@ class InteractiveAuth:
             return Unknown("this kind of authentication is not offered here")
         if stage == PASSWORD:
             try:
-                await self._prove_password(session, auth)
+                proven_id = await self._prove_password(session, auth)
             except (Forbidden, UserDeactivated) as error:
                 return error
+            if proven_id != session.user_id:
+                # No mistake in typing, so nothing to try again.
+                raise Forbidden("this is somebody else's password")
         if stage == REGISTRATION_TOKEN and not self.is_registration_token(auth.token or ""):
             return Forbidden("unknown registration token")
         if stage not in session.completed:
             session.completed.append(stage)
         return None
 
-    async def _prove_password(self, session: _Session, auth: AuthData) -> None:
+    async def _prove_password(self, session: _Session, auth: AuthData) -> str:
         user = user_of(auth.identifier, auth.user) or session.user_id
         if user is None or auth.password is None:
             raise BadJson("m.login.password needs an identifier and a password")
-        if await self._login.check_password(user, auth.password) != session.user_id:
-            raise Forbidden("this is somebody else's password")
+        return await self._login.check_password(user, auth.password)
 
 
 def user_of(identifier: Identifier | None, deprecated_user: str | None) -> str | None:

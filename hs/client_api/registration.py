@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 
 from hs.accounts.login import Login, check_device
+from hs.accounts.passwords import check_length
 from hs.accounts.registration import Registration, fold_capitals
-from hs.accounts.ui_auth import AuthData, InteractiveAuth
+from hs.accounts.ui_auth import AuthData, InteractiveAuth, Wish
 from hs.client_api.login import render_session
 from hs.client_api.paths import v3
 from hs.http.endpoint import Auth, endpoint
@@ -71,21 +72,40 @@ class RegistrationApi:
         if body.type == "m.login.application_service":
             raise AppserviceLoginUnsupported("application services cannot register users here")
         self._check_enabled()
-        username = None if body.username is None else fold_capitals(body.username)
-        if username is not None:
-            await self._registration.check_available(username)
-        await self._auth.check_registration(body.auth)
-        if body.password is None:
-            raise MissingParam("a password is needed")
-        # An account whose first device is then refused would be of no use to who asked for it.
-        check_device(body.device_id, body.initial_device_display_name)
-        user_id = await self._registration.register(username, body.password)
+        wish = self._auth.recall_wish(body.auth)
+        # Of several requests in one session only the first makes an account.
+        async with wish.lock:
+            user_id = await self._register(body, wish)
         if body.inhibit_login:
             return {"user_id": user_id}
         session = await self._login.open_session(
-            user_id, body.device_id, body.initial_device_display_name, body.refresh_token
+            user_id, wish.device_id, wish.device_name, body.refresh_token
         )
         return render_session(session)
+
+    async def _register(self, body: RegisterBody, wish: Wish) -> str:
+        username = wish.username if body.username is None else fold_capitals(body.username)
+        if wish.user_id is not None:
+            if username != wish.username:
+                raise Unknown("this session has made an account of another name")
+            await self._login.check_open(wish.user_id)
+            return wish.user_id
+        if username is not None:
+            await self._registration.check_available(username)
+        password = wish.password if body.password is None else body.password
+        if password is not None:
+            check_length(password)
+        # An account whose first device is then refused would be of no use to who asked for it.
+        check_device(body.device_id, body.initial_device_display_name)
+        wish.username, wish.password = username, password
+        wish.device_id = body.device_id or wish.device_id
+        wish.device_name = body.initial_device_display_name or wish.device_name
+        await self._auth.check_registration(body.auth, wish)
+        if password is None:
+            raise MissingParam("a password is needed")
+        wish.user_id = await self._registration.register(username, password)
+        wish.password = None
+        return wish.user_id
 
     @endpoint("GET", *v3("/register/available"), auth=Auth.NONE, limit="registration")
     async def get_available(self, query: AvailableQuery) -> dict[str, Any]:

@@ -191,6 +191,8 @@ class AliasDirectory:
             del content["alias"]
         if isinstance(content.get("alt_aliases"), list):
             content["alt_aliases"] = [other for other in content["alt_aliases"] if other != alias]
+            if not content["alt_aliases"]:
+                del content["alt_aliases"]
         try:
             await self._writer.send(room, Draft(_CANONICAL, user_id, content, state_key=""))
         except MatrixError:

@@ -56,7 +56,7 @@ async def test_a_new_password_logs_the_other_devices_out(town: Town) -> None:
 async def test_somebody_elses_password_is_no_proof(town: Town) -> None:
     alice, mallory = await town.people("alice", "mallory")
     answer = await alice.post("account", "deactivate", body={"auth": proof(mallory)})
-    assert answer.error == (401, "M_FORBIDDEN")
+    assert answer.error == (403, "M_FORBIDDEN")
 
 
 async def test_proof_for_one_thing_is_not_spent_on_another(town: Town) -> None:

@@ -60,6 +60,13 @@ async def test_a_deleted_device_is_logged_out(town: Town) -> None:
     assert again.status == 200
 
 
+async def test_a_device_is_not_deleted_with_somebody_elses_password(town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    answer = await alice.ask("DELETE", "devices", alice.device_id, body={"auth": proof(bob)})
+    assert answer.error == (403, "M_FORBIDDEN")
+    assert (await alice.get("devices", alice.device_id)).status == 200
+
+
 async def test_several_devices_end_at_once_and_only_those_that_were_agreed_on(town: Town) -> None:
     alice, bob = await town.people("alice", "bob")
     phone, tablet = await another_device(town, alice), await another_device(town, alice)

@@ -2,13 +2,14 @@
 
 # ruff: noqa: F401, F811 (fixtures are imported)
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from hs.storage.database import Database
 from tests.account_server import AccountServer, accounts, town
-from tests.people import Answer, Town
+from tests.people import Answer, Person, Town
 
 DUMMY = {"type": "m.login.dummy"}
 
@@ -46,6 +47,35 @@ async def test_a_session_is_good_once_and_not_forever(accounts: AccountServer, t
         400,
         "M_UNKNOWN",
     )
+
+
+async def test_a_session_remembers_what_it_was_opened_for(town: Town) -> None:
+    wanted = {"username": "Alice", "password": "a secret", "device_id": "PHONE"}
+    session = (await town.visitor.post("register", body=wanted)).body["session"]
+    made = await town.visitor.post("register", body={"auth": {**DUMMY, "session": session}})
+    assert (made.body["user_id"], made.body["device_id"]) == ("@alice:test.example", "PHONE")
+    login = {"type": "m.login.password", "user": "alice", "password": "a secret"}
+    assert (await town.visitor.post("login", body=login)).status == 200
+
+
+async def test_a_repeated_registration_is_the_same_account(town: Town) -> None:
+    for name in ({}, {"username": "alice"}):
+        session = (await town.visitor.post("register", body={"password": "a secret"})).body["session"]
+        auth = {**DUMMY, "session": session}
+        answers = await asyncio.gather(*(register(town, auth=auth, **name) for _ in range(3)))
+        assert [answer.status for answer in answers] == [200] * 3
+        [user_id] = {answer.body["user_id"] for answer in answers}
+        assert len({answer.body["access_token"] for answer in answers}) == 3
+    assert user_id == "@alice:test.example"
+
+
+async def test_a_closed_account_does_not_come_back_with_its_session(town: Town) -> None:
+    session = (await town.visitor.post("register")).body["session"]
+    auth = {**DUMMY, "session": session}
+    alice = Person(town.session, town.base_url, (await register(town, auth=auth)).body)
+    proof = {"type": "m.login.password", "user": alice.user_id, "password": "a secret"}
+    assert (await alice.post("account", "deactivate", body={"auth": proof})).status == 200
+    assert (await register(town, auth=auth)).error == (403, "M_USER_DEACTIVATED")
 
 
 async def test_a_stage_that_is_not_offered_fails_with_the_flows(town: Town) -> None:
