@@ -84,8 +84,8 @@ def build_readers(
 ) -> Readers:
     """The read side; from here on it hears of the engine's commits."""
     members, timeline = MemberStore(database), TimelineStore(database)
-    client_events = ClientEvents(engine.events, clock)
     visibility = Visibility(engine.states, engine.events, members)
+    client_events = ClientEvents(engine.events, clock, visibility)
     user_rooms = notifier.user_rooms
     news = RoomNews(engine.stream.current)
     access = RoomAccess(user_rooms, members, engine.states, engine.events)

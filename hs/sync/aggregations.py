@@ -44,12 +44,19 @@ class Aggregations:
         *,
         until: int = END,
         with_room_id: bool = False,
+        with_previous: bool = True,
         shape: EventShape = CLIENT_SHAPE,
     ) -> list[bytes]:
         """The events, all of one room, as JSON and in order; what came after `until` the viewer does not see."""
         relations = await self.bundle(records, viewer, until, with_room_id=with_room_id)
         return await self._client_events.render(
-            records, viewer, memberships, with_room_id=with_room_id, shape=shape, relations=relations
+            records,
+            viewer,
+            memberships,
+            with_room_id=with_room_id,
+            with_previous=with_previous,
+            shape=shape,
+            relations=relations,
         )
 
     async def summarise(

@@ -19,6 +19,7 @@ from hs.matrix.redaction import redact
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.clock import Clock
 from hs.storage.events import EventStore, Flag
+from hs.sync.visibility import Visibility
 
 # Ready bytes kept, in bytes; about 1 KB an event.
 _CACHED_BYTES = 32 * 2**20
@@ -44,8 +45,9 @@ class Viewer:
 class ClientEvents:
     """Renders events for clients."""
 
-    def __init__(self, events: EventStore, clock: Clock) -> None:
+    def __init__(self, events: EventStore, clock: Clock, visibility: Visibility) -> None:
         self._events = events
+        self._visibility = visibility
         self._clock = clock
         # JSON up to `unsigned`. The redaction is part of the key, so what was redacted is never shown.
         self._prefixes: LRUCache[tuple[int, int, bool], bytes] = LRUCache(
@@ -60,17 +62,19 @@ class ClientEvents:
         *,
         with_room_id: bool = False,
         with_previous: bool = True,
+        joined_at: int | None = None,
         shape: EventShape = CLIENT_SHAPE,
         relations: Mapping[int, bytes] = _NO_RELATIONS,
     ) -> list[bytes]:
         """The events as JSON, in order; `memberships` are the viewer's at the events, `relations` what
         `aggregations` says of what relates to them, both by number.
 
-        `with_previous` adds what a state event replaced, for readers who see it happen.
+        `with_previous` adds what a state event replaced, for readers who see it happen; `joined_at` says since
+        when the viewer has been in the room of the events.
         """
         if not records:
             return []
-        tails = await self._tails(records, with_room_id, with_previous)
+        tails = await self._tails(records, viewer, joined_at, with_room_id, with_previous)
         now_ms = self._clock.now_ms()
         rendered = []
         for count, record in enumerate(records, 1):
@@ -117,7 +121,12 @@ class ClientEvents:
         return prefix
 
     async def _tails(
-        self, records: Sequence[EventRecord], with_room_id: bool, with_previous: bool
+        self,
+        records: Sequence[EventRecord],
+        viewer: Viewer,
+        joined_at: int | None,
+        with_room_id: bool,
+        with_previous: bool,
     ) -> dict[int, bytes]:
         """What the events they replaced, and their redactions, add to `unsigned`, by number.
 
@@ -131,10 +140,25 @@ class ClientEvents:
         if not referred:
             return {}
         found = await self._events.get_many([nid for pair in referred.values() for nid in pair if nid])
+        replaced = [found[nid] for nid, _ in referred.values() if nid in found]
+        visible = await self._find_visible(replaced, viewer, joined_at)
         return {
-            nid: _previous(found.get(replaced)) + _because(found.get(redaction), with_room_id)
-            for nid, (replaced, redaction) in referred.items()
+            nid: _previous(found.get(old), old in visible) + _because(found.get(redaction), with_room_id)
+            for nid, (old, redaction) in referred.items()
         }
+
+    async def _find_visible(
+        self, records: Sequence[EventRecord], viewer: Viewer, joined_at: int | None
+    ) -> set[int]:
+        """Those of the events, by number, that the viewer may see."""
+        by_room: dict[int, list[EventRecord]] = {}
+        for record in records:
+            by_room.setdefault(record.room_nid, []).append(record)
+        visible: set[int] = set()
+        for of_room in by_room.values():
+            seen = await self._visibility.filter(viewer.user_id, of_room, joined_at)
+            visible.update(one.record.event_nid for one in seen)
+        return visible
 
 
 def stripped_json(record: EventRecord) -> bytes:
@@ -149,13 +173,18 @@ def stripped_json(record: EventRecord) -> bytes:
     )
 
 
-def _previous(replaced: EventRecord | None) -> bytes:
+def _previous(replaced: EventRecord | None, is_visible: bool) -> bytes:
     if replaced is None:
         return b""
+    event_id = msgspec.json.encode(replaced.event_id)
+    if not is_visible:
+        # Spec: this alone is told whoever asks.
+        return b',"replaces_state":' + event_id
+    sender = msgspec.json.encode(replaced.sender)
     return b',"prev_content":%b,"prev_sender":%b,"replaces_state":%b' % (
         replaced.content_json,
-        msgspec.json.encode(replaced.sender),
-        msgspec.json.encode(replaced.event_id),
+        sender,
+        event_id,
     )
 
 

@@ -23,7 +23,7 @@ from hs.sync.client_events import Viewer
 from hs.sync.pages import SCAN_LIMIT, Page, PageReader
 from hs.sync.places import PageToken, Places, Stretch, after, before
 from hs.sync.related import keep_matching
-from hs.sync.visibility import Seen, Visibility
+from hs.sync.visibility import MOST_MOMENTS, Seen, Visibility
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
@@ -176,10 +176,13 @@ class Pagination:
         )
 
     async def _render_records(self, viewer: Viewer, records: Sequence[EventRecord]) -> list[bytes]:
+        if len(records) <= MOST_MOMENTS:
+            memberships = await self._visibility.memberships(viewer.user_id, records)
+            return await self._aggregations.render(records, viewer, memberships, with_room_id=True)
         rendered: list[bytes] = []
         for start in range(0, len(records), _MAX_CHUNK):
             part = records[start : start + _MAX_CHUNK]
-            rendered += await self._aggregations.render(part, viewer, with_room_id=True)
+            rendered += await self._aggregations.render(part, viewer, with_room_id=True, with_previous=False)
             # The state of a large room takes a while: others get their turn.
             await asyncio.sleep(0)
         return rendered

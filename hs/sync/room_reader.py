@@ -19,6 +19,7 @@ from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.access import Access, RoomAccess
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.visibility import MOST_MOMENTS
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
@@ -116,10 +117,14 @@ class RoomReader:
 
     async def _render_list(self, viewer: Viewer, nids: Sequence[int]) -> bytes:
         rendered: list[bytes] = []
+        # What each of many events replaced is left out: it takes a look at as many moments.
+        with_previous = len(nids) <= MOST_MOMENTS
         for part in _chunks(nids):
             found = await self._events.get_many(part)
             records = [found[nid] for nid in part if nid in found]
-            rendered += await self._client_events.render(records, viewer, with_room_id=True)
+            rendered += await self._client_events.render(
+                records, viewer, with_room_id=True, with_previous=with_previous
+            )
             if len(nids) > _CHUNK:
                 await asyncio.sleep(0)
         return b"[%b]" % b",".join(rendered)

@@ -32,6 +32,7 @@ class RoomSections:
         visibility: Visibility,
     ) -> None:
         self._aggregations = aggregations
+        self._visibility = visibility
         self._client_events = client_events
         self._timelines = RoomTimelines(reads, visibility)
         self._states = RoomStateSections(reads)
@@ -78,7 +79,12 @@ class RoomSections:
             until = window.upto if window.joined_at is None else END
             relations = await self._aggregations.bundle(records, viewer, until, with_room_id=False)
         return await self._client_events.render(
-            records, viewer, timeline.memberships, shape=shape, relations=relations
+            records,
+            viewer,
+            timeline.memberships,
+            joined_at=window.joined_at,
+            shape=shape,
+            relations=relations,
         )
 
     async def _render(
@@ -87,9 +93,17 @@ class RoomSections:
         shape = wanted.event_shape
         if shape[0] == "federation":
             return await self._client_events.render_pdus(records, window.room.version, viewer, shape)
-        # Whoever gets all state does not see any of it happen.
-        return await self._client_events.render(
-            records, viewer, shape=shape, with_previous=not window.wants_whole_state
+        # What was there before the client's last sync, and all of it for who knows nothing of the room yet,
+        # the client does not see happen; nor is it worth a look at the moments of all these events.
+        since = END if window.since is None or window.wants_whole_state else window.since
+        news = [record for record in records if record.stream_ordering > since]
+        old = [record for record in records if record.stream_ordering <= since]
+        rendered = await self._client_events.render(old, viewer, shape=shape, with_previous=False)
+        if not news:
+            return rendered
+        memberships = await self._visibility.memberships(viewer.user_id, news, window.joined_at)
+        return rendered + await self._client_events.render(
+            news, viewer, memberships, joined_at=window.joined_at, shape=shape
         )
 
     async def _summary(self, window: Window, viewer: Viewer, timeline: Timeline) -> Summary | None:

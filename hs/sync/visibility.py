@@ -17,6 +17,8 @@ from hs.storage.members import MemberStore
 _VISIBILITY = "m.room.history_visibility"
 _VISIBILITY_KEY = (_VISIBILITY, "")
 _MEMBER = "m.room.member"
+# Of longer lists of old events nobody's membership at each is looked up. Spec: servers "MAY omit it if necessary".
+MOST_MOMENTS = 100
 # Below the stream ordering of every event, backfilled ones included.
 _NEVER = -(2**63)
 
@@ -85,6 +87,19 @@ class Visibility:
             if is_visible:
                 seen.append(Seen(record, after.membership))
         return seen
+
+    async def memberships(
+        self, user_id: str, records: Sequence[EventRecord], joined_at: int | None = None
+    ) -> dict[int, str]:
+        """The user's memberships at events of one room, by number; `joined_at` is as in `filter`."""
+        found = {
+            r.event_nid: "join" for r in records if joined_at is not None and r.stream_ordering > joined_at
+        }
+        judged = [record for record in records if record.event_nid not in found]
+        if judged:
+            moments = await self._moments(judged[0].room_nid, judged, user_id)
+            found |= {record.event_nid: moments[record.state_id].membership for record in judged}
+        return found
 
     async def _find_last_join(self, user_id: str, room_nid: int) -> int:
         """The stream ordering of the user's last join; below all others where there is none."""

@@ -40,8 +40,8 @@ class Library:
         members, timeline = MemberStore(database), TimelineStore(database)
         self.engine = engine
         self.clock = TurnableClock()
-        self.client_events = ClientEvents(engine.events, self.clock)
         self.visibility = Visibility(engine.states, engine.events, members)
+        self.client_events = ClientEvents(engine.events, self.clock, self.visibility)
         self.user_rooms = UserRooms(members)
         engine.committer.on_commit(self.user_rooms.on_commit)
         self.access = RoomAccess(self.user_rooms, members, engine.states, engine.events)

@@ -147,3 +147,44 @@ async def test_stripped_state_has_four_fields(library: Library) -> None:
     event_id = (await library.reader_state(room, "m.room.name"))["event_id"]
     stripped = msgspec.json.decode(stripped_json(await record_of(library, room, event_id)))
     assert stripped == {"type": "m.room.name", "state_key": "", "sender": ALICE, "content": {"name": "Name"}}
+
+
+class TestMembershipAndPreviousContent:
+    async def test_who_may_not_see_what_was_replaced_is_told_its_id_only(self, library: Library) -> None:
+        room = await library.make_room(preset="public_chat")
+        await library.set_state(room, "m.room.history_visibility", {"history_visibility": "joined"})
+        hidden = await library.set_state(room, "m.room.topic", {"topic": "secret"})
+        await library.engine.memberships.join(room, BOB)
+        seen = await library.set_state(room, "m.room.topic", {"topic": "open"})
+        last = await library.set_state(room, "m.room.topic", {"topic": "last"})
+        bob = Viewer(BOB, "PHONE")
+        unsigned = (await render(library, room, seen, bob))["unsigned"]
+        assert unsigned["replaces_state"] == hidden
+        assert "prev_content" not in unsigned
+        assert "prev_sender" not in unsigned
+        assert (await render(library, room, last, bob))["unsigned"]["prev_content"] == {"topic": "open"}
+        assert (await render(library, room, seen))["unsigned"]["prev_content"] == {"topic": "secret"}
+
+    async def test_events_of_several_rooms_are_judged_each_in_its_own(self, library: Library) -> None:
+        events = []
+        for _ in range(2):
+            room = await library.make_room(topic="old")
+            events.append(
+                await record_of(
+                    library, room, await library.set_state(room, "m.room.topic", {"topic": "new"})
+                )
+            )
+        for viewer, expected in ((ON_PHONE, True), (Viewer(BOB, "PHONE"), False)):
+            rendered = await library.client_events.render(events, viewer)
+            assert [b'"prev_content"' in event for event in rendered] == [expected, expected]
+
+    async def test_memberships_at_events_of_before_and_after(self, library: Library) -> None:
+        room = await library.make_room(preset="public_chat")
+        ids = [await library.say(room, "before")]
+        await library.engine.memberships.join(room, BOB)
+        ids.append(await library.say(room, "during"))
+        await library.engine.memberships.leave(room, BOB)
+        ids.append(await library.say(room, "after"))
+        records = [await record_of(library, room, event_id) for event_id in ids]
+        found = await library.visibility.memberships(BOB, records)
+        assert [found[record.event_nid] for record in records] == ["leave", "join", "leave"]

@@ -9,12 +9,14 @@ from hs.engine import Engine
 from hs.matrix.push_rules import RuleBody, delete_rule, put_rule
 from hs.rooms.drafts import Draft, SentEvent
 from hs.storage.database import Database
+from hs.storage.members import MemberStore
 from hs.storage.notified import NotifiedStore
 from hs.storage.rooms import RoomInfo
 from hs.storage.streams import StreamIds
 from hs.storage.user_data import AccountDataStore
 from hs.sync.client_events import ClientEvents, Viewer
 from hs.sync.notified import Notifications
+from hs.sync.visibility import Visibility
 from tests.rooms.conftest import ALICE, BOB, TurnableClock
 from tests.rooms.making import make_room, message, redaction
 from tests.sync.test_unread import Marks, call, reply
@@ -27,7 +29,9 @@ class Reader:
 
     def __init__(self, engine: Engine, database: Database) -> None:
         self.marks = Marks()
-        client_events = ClientEvents(engine.events, TurnableClock())
+        client_events = ClientEvents(
+            engine.events, TurnableClock(), Visibility(engine.states, engine.events, MemberStore(database))
+        )
         self._notifications = Notifications(NotifiedStore(database), engine.events, client_events, self.marks)
 
     async def page(self, before: int = END, limit: int = 50, *, highlights: bool = False) -> Any:
