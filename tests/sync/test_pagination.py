@@ -137,6 +137,29 @@ async def test_order_holds_where_depth_and_arrival_disagree(
         assert ids(await library.read_all(room, dir="b", limit=limit)) == history[::-1]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_what_arrives_late_and_belongs_further_back_is_not_paged_to(
+    library: Library, database: Database, limit: int
+) -> None:
+    room = await busy_room(library, 1)
+    history = await whole(library, room)
+    first = await library.page(room, dir="b", limit=limit)
+    seen, token = ids(first["chunk"]), first["end"]
+    late = [await library.say(room, f"late {n}") for n in range(3)]
+    # As after federation: a branch that the reader's next sync tells of.
+    async with database.write() as writer:
+        await writer.execute("UPDATE events SET depth = 4 WHERE event_id = ANY($1::text[])", late)
+    library.engine.event_cache.invalidate(
+        list((await library.engine.events.find_nids(room.room_nid, late)).values())
+    )
+    rest = ids(await library.read_all(room, dir="b", limit=limit, **{"from": token}))
+    assert seen + rest == history[::-1]
+    # Whoever begins now has them in view.
+    assert set(late) < set(ids(await library.read_all(room, dir="b", limit=limit)))
+    # Turning around, the reader gets what has come, too.
+    assert set(ids(await library.read_all(room, dir="f", limit=limit, **{"from": token}))) >= set(seen)
+
+
 async def test_a_page_that_found_little_ends_with_a_place_to_go_on(library: Library) -> None:
     room = await library.make_room()
     await library.say(room, "far back")
