@@ -87,17 +87,17 @@ class DevicesApi:
 
 
 def _render_whois(device: DeviceRow) -> dict[str, Any]:
-    if device.last_seen_ts is None:
+    if device.last_seen_ip is None:
         return {"sessions": []}
     connection = {"ip": device.last_seen_ip, "last_seen": device.last_seen_ts}
     return {"sessions": [{"connections": [connection]}]}
 
 
 def _render(device: DeviceRow) -> dict[str, Any]:
-    fields = {
+    # The schema wants texts, and clients (matrix-nio) want all of the keys: what is not known is empty.
+    return {
         "device_id": device.device_id,
-        "display_name": device.display_name,
-        "last_seen_ip": device.last_seen_ip,
-        "last_seen_ts": device.last_seen_ts,
+        "display_name": device.display_name or "",
+        "last_seen_ip": device.last_seen_ip or "",
+        "last_seen_ts": device.last_seen_ts or 0,
     }
-    return {name: value for name, value in fields.items() if value is not None}

@@ -140,11 +140,12 @@ class UserStore:
         async with self._database.write() as writer:
             await writer.execute(
                 # The update changes nothing but locks: of two logins of one device only one token stays.
-                "INSERT INTO devices (user_id, device_id, display_name) VALUES ($1, $2, $3) "
+                "INSERT INTO devices (user_id, device_id, display_name, last_seen_ts) VALUES ($1, $2, $3, $4) "
                 "ON CONFLICT (user_id, device_id) DO UPDATE SET display_name = devices.display_name",
                 user_id,
                 device_id,
                 display_name,
+                now_ms,
             )
             former = await delete_tokens(writer, user_id, [device_id])
             await insert_tokens(writer, user_id, device_id, tokens, now_ms, is_new=False)
