@@ -90,6 +90,8 @@ class RoomSections:
     async def _render(
         self, window: Window, viewer: Viewer, wanted: SyncFilter, records: Sequence[EventRecord]
     ) -> list[bytes]:
+        if not records:
+            return []
         shape = wanted.event_shape
         if shape[0] == "federation":
             return await self._client_events.render_pdus(records, window.room.version, viewer, shape)
