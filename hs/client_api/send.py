@@ -17,6 +17,7 @@ from hs.matrix.ids import parse_event_id
 from hs.rooms.annotations import Annotations
 from hs.rooms.create import check_acl
 from hs.rooms.drafts import Draft, Transaction
+from hs.rooms.threads import check_thread
 from hs.rooms.writer import RoomWriter
 from hs.storage.events import EventStore
 from hs.storage.rooms import RoomInfo, RoomStore
@@ -59,6 +60,7 @@ class SendApi:
         if event_type == "m.room.redaction":
             _check_redacts(body.get("redacts"))
         draft = Draft(event_type, caller.user_id, body, transaction=transaction)
+        await check_thread(self._events, room, body)
         async with self._annotations.claim(room, draft):
             return {"event_id": (await self._writer.send(room, draft)).event_id}
 

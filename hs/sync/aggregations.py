@@ -66,7 +66,10 @@ class Aggregations:
         found = await self._summaries.get_many(records)
         if not found:
             return found
-        ignored = await self._ignored_users.get(viewer.user_id)
+        ignored: frozenset[str] = frozenset()
+        # An edit is of the event's own sender: it is shown to whoever is shown the event.
+        if any(summary.references or summary.thread for summary in found.values()):
+            ignored = await self._ignored_users.get(viewer.user_id)
         if until == END and not ignored:
             return found
         related = [record for record in records if record.event_nid in found]

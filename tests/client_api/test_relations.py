@@ -180,14 +180,21 @@ class TestThreads:
 
     async def test_no_thread_starts_from_a_relation(self, town: Town) -> None:
         room_id, [alice] = await meet(town, "alice")
-        event_id = await alice.say(room_id, "first")
-        child = await relate(alice, room_id, "m.reference", event_id)
-        answer = await alice.put(
-            "rooms", room_id, "send", "m.room.message", "nested",
-            body={"m.relates_to": {"rel_type": "m.thread", "event_id": child}, "body": "x", "msgtype": "m.text"},
-        )  # fmt: skip
-        if answer.status == 200:
-            assert await bundle(alice, room_id, child) == {}
+        root = await alice.say(room_id, "root")
+        child = await relate(alice, room_id, "m.thread", root)
+        content = {
+            "msgtype": "m.text",
+            "body": "x",
+            "m.relates_to": {"rel_type": "m.thread", "event_id": child},
+        }
+        answer = await alice.put("rooms", room_id, "send", "m.room.message", "nested", body=content)
+        assert answer.error == (400, "M_UNKNOWN")
+        # What answers somebody relates to nothing in this sense.
+        reply = await send(
+            alice, room_id, {"body": "x", "m.relates_to": {"m.in_reply_to": {"event_id": root}}}
+        )
+        await relate(alice, room_id, "m.thread", reply)
+        assert (await bundle(alice, room_id, reply))["m.thread"]["count"] == 1
 
     async def test_who_left_sees_the_thread_as_it_was(self, town: Town) -> None:
         room_id, [alice, bob] = await meet(town, "alice", "bob")
