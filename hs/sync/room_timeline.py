@@ -34,14 +34,18 @@ class RoomTimelines:
             return Timeline([], {}, limited=False, prev_batch=str(RoomToken(window.upto)))
         limit = limit_of(wanted.definition.room.timeline)
         found: list[Seen] = []  # newest first, one more than wanted where there are more
+        looked_at: list[EventRecord] = []
         scanned = 0
         async for records in self._chunks(window, limit, wanted.timeline.is_open and window.sees_all):
-            found += await self._wanted(records, window, viewer, wanted)
+            kept = await keep_matching(self._reads.relations, records, wanted.timeline)
+            found += await self._see(kept, window, viewer)
+            looked_at += kept
             scanned += len(records)
             if len(found) > limit or scanned >= _SCAN_LIMIT:
                 break
-        has_more = len(found) > limit or scanned >= _SCAN_LIMIT
-        shown = found[:limit][::-1]
+        fitting = len(found) if window.sees_all else _count_fitting(looked_at, found)
+        has_more = len(found) > min(limit, fitting) or scanned >= _SCAN_LIMIT
+        shown = found[: min(limit, fitting)][::-1]
         return Timeline(
             [seen.record for seen in shown],
             {seen.record.event_nid: seen.membership for seen in shown},
@@ -50,13 +54,10 @@ class RoomTimelines:
             prev_batch=_before(shown[0].record) if shown else str(RoomToken(window.upto)),
         )
 
-    async def _wanted(
-        self, records: Sequence[EventRecord], window: Window, viewer: Viewer, wanted: SyncFilter
-    ) -> list[Seen]:
-        kept = await keep_matching(self._reads.relations, records, wanted.timeline)
+    async def _see(self, records: Sequence[EventRecord], window: Window, viewer: Viewer) -> list[Seen]:
         if window.sees_all:
-            return [Seen(record, "join") for record in kept]
-        return await self._visibility.filter(viewer.user_id, kept, window.joined_at)
+            return [Seen(record, "join") for record in records]
+        return await self._visibility.filter(viewer.user_id, records, window.joined_at)
 
     async def _chunks(
         self, window: Window, limit: int, takes_all: bool
@@ -82,6 +83,26 @@ class RoomTimelines:
     async def _get(self, nids: Sequence[int]) -> list[EventRecord]:
         found = await self._reads.events.get_many(nids)
         return [found[nid] for nid in nids if nid in found]
+
+
+def _count_fitting(looked_at: Sequence[EventRecord], found: Sequence[Seen]) -> int:
+    """How many of the events found, newest first, can stand in one timeline.
+
+    State that changed while the user did not see it is told beside the timeline, and clients apply the
+    timeline on top: an older event of the same key must not be in it.
+    """
+    visible = {seen.record.event_nid for seen in found}
+    unseen: set[tuple[str, str]] = set()
+    count = 0
+    for record in looked_at:
+        key = None if record.state_key is None else (record.type, record.state_key)
+        if record.event_nid in visible:
+            if key in unseen:
+                break
+            count += 1
+        elif key is not None:
+            unseen.add(key)
+    return count
 
 
 def _before(record: EventRecord) -> str:

@@ -458,3 +458,35 @@ async def test_an_uploaded_filter_is_the_filter_of_its_user(town: Town) -> None:
         for person, limit in ((anna, 1), (ben, 2)):
             answer = await person.get("sync", filter="0")
             assert len(answer.body["rooms"]["join"][rooms[person]]["timeline"]["events"]) == limit
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("state_after", [True, False])
+async def test_state_that_changed_unseen_is_not_undone_by_the_timeline(
+    town: Town, is_first: bool, state_after: bool
+) -> None:
+    alice, bob, carol = await town.people("alice", "bob", "carol")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    await carol.join(room_id)
+    await carol.post("rooms", room_id, "leave")
+    await alice.set_state(room_id, "m.room.history_visibility", {"history_visibility": "joined"})
+    since = None if is_first else (await sync(bob))["next_batch"]
+    await bob.post("rooms", room_id, "leave")
+    await carol.join(room_id)
+    await bob.join(room_id)
+    options = {"use_state_after": "true"} if state_after else {}
+    answer = await bob.get("sync", **options, **({"since": since} if since else {}))
+    section = joined(answer.body, room_id)
+    applied = section["state_after"]["events"] if state_after else section["state"]["events"]
+    if not state_after:
+        applied = applied + section["timeline"]["events"]
+    members = {e["state_key"]: e["content"]["membership"] for e in applied if e["type"] == "m.room.member"}
+    assert members == {person.user_id: "join" for person in (alice, bob, carol)}
+    # What was cut off is behind the token.
+    messages = await bob.get(
+        "rooms", room_id, "messages", dir="b", limit="50", **{"from": section["timeline"]["prev_batch"]}
+    )
+    seen = [event["event_id"] for event in (*section["timeline"]["events"], *messages.body["chunk"])]
+    assert len(seen) == len(set(seen))
+    assert section["timeline"]["limited"] or is_first
