@@ -21,7 +21,8 @@
 
 Rules:
 - No endpoint is known here: what clients send arrives checked for shape, not for sense.
-- A password never stays anywhere, a token only as its hash, and neither reaches a log.
+- A password stays nowhere but in an open session of registration, which ends by itself; a token only as its hash;
+  neither reaches a log.
 - A failed login says the same, and takes as long, whether or not the user exists.
 
 Answers to: client-server-api "Client Authentication", "User-Interactive Authentication API", "Login",
