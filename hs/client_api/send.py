@@ -55,6 +55,18 @@ class SendApi:
         self, caller: Caller, room_id: str, event_type: str, txn_id: str, body: dict[str, Any]
     ) -> dict[str, Any]:
         """Send an event that is no state."""
+        return await self._send(caller, room_id, event_type, body, txn_id)
+
+    @endpoint("POST", *v3("/rooms/{room_id}/send/{event_type}"), auth=Auth.USER, limit="message")
+    async def post_send(
+        self, caller: Caller, room_id: str, event_type: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Send an event without a transaction, as scripts do: each request is an event of its own."""
+        return await self._send(caller, room_id, event_type, body, None)
+
+    async def _send(
+        self, caller: Caller, room_id: str, event_type: str, body: dict[str, Any], txn_id: str | None
+    ) -> dict[str, Any]:
         room = await get_own_room(self._rooms, room_id)
         transaction = _transaction(caller, f"send/{check_name('the event type', event_type)}", txn_id)
         if event_type == "m.room.redaction":
@@ -69,6 +81,18 @@ class SendApi:
         self, caller: Caller, room_id: str, event_id: str, txn_id: str, body: RedactBody
     ) -> dict[str, Any]:
         """Redact an event."""
+        return await self._redact(caller, room_id, event_id, body, txn_id)
+
+    @endpoint("POST", *v3("/rooms/{room_id}/redact/{event_id}"), auth=Auth.USER, limit="message")
+    async def post_redact(
+        self, caller: Caller, room_id: str, event_id: str, body: RedactBody
+    ) -> dict[str, Any]:
+        """Redact an event without a transaction."""
+        return await self._redact(caller, room_id, event_id, body, None)
+
+    async def _redact(
+        self, caller: Caller, room_id: str, event_id: str, body: RedactBody, txn_id: str | None
+    ) -> dict[str, Any]:
         room = await get_own_room(self._rooms, room_id)
         content = {} if body.reason is None else {"reason": body.reason}
         parse_event_id(event_id)
@@ -113,7 +137,9 @@ class SendApi:
         return {"event_id": sent.event_id}
 
 
-def _transaction(caller: Caller, endpoint_name: str, txn_id: str) -> Transaction:
+def _transaction(caller: Caller, endpoint_name: str, txn_id: str | None) -> Transaction | None:
+    if txn_id is None:
+        return None
     return Transaction(caller.device_id or "", endpoint_name, check_txn_id(txn_id))
 
 

@@ -40,6 +40,22 @@ async def test_a_transaction_id_counts_once_for_its_device(town: Town) -> None:
     assert [event["event_id"] for event in await newest(alice, room_id, 1)] == [first]
 
 
+async def test_without_a_transaction_each_request_is_an_event(town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    room_id = await alice.create_room()
+    answers = [await alice.post("rooms", room_id, "send", "m.room.message", body={"body": "x"}) for _ in "12"]
+    event_ids = [answer.body["event_id"] for answer in answers]
+    assert [event["event_id"] for event in await newest(alice, room_id, 2)] == event_ids[::-1]
+    redacted = await alice.post("rooms", room_id, "redact", event_ids[0], body={"reason": "twice"})
+    assert redacted.status == 200
+    assert (await alice.get("rooms", room_id, "event", event_ids[0])).body["content"] == {}
+    for answer in (
+        await bob.post("rooms", room_id, "send", "m.room.message"),
+        await bob.post("rooms", room_id, "redact", event_ids[1]),
+    ):
+        assert answer.error == (403, "M_FORBIDDEN")
+
+
 async def test_concurrent_repeats_of_a_request_make_one_event(town: Town) -> None:
     alice = await town.person("alice")
     room_id = await alice.create_room()
