@@ -110,11 +110,12 @@ class Committer:
             except BaseException as error:
                 # It has judged these events as if they were in the room.
                 self._judge.forget(room.room_nid)
+                self._states.forget_current(room.room_nid)
                 if not isinstance(error, MatrixError) and not is_rolled_back(error):
                     lost = Committed(room, RoomPosition(INSTANCE, ids.last), 0, (), is_uncertain=True)
                     ids.on_failed(lambda: self._tell(lost))
                 raise
-            self._states.stored(room.room_nid, roots, stage.new_keys)
+            self._states.stored(room.room_nid, stage.head.root, roots, stage.new_keys)
             self._heads.set(stage.head)
             committed = self._remember(stage, ids, changes)
             ids.on_published(lambda: self._announce(committed, published))

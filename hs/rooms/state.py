@@ -138,10 +138,17 @@ class RoomStates:
         wanted = state_tree.count_new(roots)
         return state_tree.pack_new(roots, await self._node_ids.take(wanted) if wanted else [])
 
-    def stored(self, room_nid: int, roots: Sequence[Node], new_keys: Mapping[StateKey, int]) -> None:
-        """Keep trees and keys that a commit has just written."""
+    def stored(
+        self, room_nid: int, current: Node, roots: Sequence[Node], new_keys: Mapping[StateKey, int]
+    ) -> None:
+        """Keep trees and keys that a commit has just written; `current` is the room's state from now on."""
         self._nodes.mark_stored(roots)
         self._store.remember_keys(room_nid, new_keys)
+        self._store.remember_current(room_nid, current.id)
+
+    def forget_current(self, room_nid: int) -> None:
+        """Let the database say what the room's state is: a commit may or may not have changed it."""
+        self._store.forget_current(room_nid)
 
     async def walk(self, room_nid: int, walk: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `walk` returns, once all nodes that it wants are in memory."""

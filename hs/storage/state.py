@@ -9,6 +9,8 @@ from hs.storage.database import Database
 
 # About 200 bytes each with their strings.
 _CACHED_KEYS = 500_000
+# About 150 bytes each.
+_CACHED_ROOMS = 100_000
 
 StateKey = tuple[str, str]
 _NodeKeys = tuple[int, tuple[int, ...]]
@@ -23,6 +25,7 @@ class StateStore:
         self._nodes: Batcher[_NodeKeys, list[tuple[int, bytes]]] = Batcher(self._load_nodes)
         self._keys: Batcher[_NamedKeys, dict[StateKey, int]] = Batcher(self._load_keys)
         self._without_members: Batcher[int, tuple[int, dict[int, int]]] = Batcher(self._load_without_members)
+        self._current: LRUCache[int, int] = LRUCache(_CACHED_ROOMS)
         self._key_ix: LRUCache[tuple[int, str, str], int] = LRUCache(_CACHED_KEYS)
 
     async def load_nodes(self, room_nid: int, node_ids: Sequence[int]) -> list[tuple[int, bytes]]:
@@ -86,7 +89,18 @@ class StateStore:
 
     async def get_current_state_id(self, room_nid: int) -> int:
         """Root of the room's current state; 0 for a room without state."""
+        known = self._current.get(room_nid)
+        if known is not None:
+            return known
         return await self._database.fetchval("SELECT state_id FROM rooms WHERE room_nid = $1", room_nid) or 0
+
+    def remember_current(self, room_nid: int, state_id: int) -> None:
+        """The room's current state after a commit; what was read is not kept: a commit may have overtaken it."""
+        self._current[room_nid] = state_id
+
+    def forget_current(self, room_nid: int) -> None:
+        """Let the database say what the current state is."""
+        self._current.pop(room_nid, None)
 
     def remember_keys(self, room_nid: int, keys: Mapping[StateKey, int]) -> None:
         """Keep keys that were read or that a commit has just written."""

@@ -5,6 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from hs.rooms.drafts import Committed
 from hs.storage.events import HIDDEN
@@ -64,7 +65,8 @@ class RoomNews:
             return [] if since >= self._floor else None
         if since < recent.complete_from:
             return None
-        return [one for one in recent.events if one[0] > since]
+        # From the newest back: most readers lack one or two.
+        return [*takewhile(lambda one: one[0] > since, reversed(recent.events))][::-1]
 
     def list_state_changes(self, room_nid: int, since: int, upto: int) -> list[int] | None:
         """Numbers of the events that entered the current state in (since, upto]; None where not all are known."""
@@ -73,7 +75,8 @@ class RoomNews:
             return [] if since >= self._floor else None
         if since < recent.complete_from:
             return None
-        return [nid for stream, nid in recent.changes if since < stream <= upto]
+        newest = takewhile(lambda one: one[0] > since, reversed(recent.changes))
+        return [nid for stream, nid in newest if stream <= upto][::-1]
 
     def find_state_id_at(self, room_nid: int, stream: int) -> int | None:
         """Root of the room's current state as it was at `stream`; None where only the database knows."""
