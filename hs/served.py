@@ -36,6 +36,7 @@ from hs.client_api.reports import ReportsApi
 from hs.client_api.rooms import RoomsApi
 from hs.client_api.send import SendApi
 from hs.client_api.small_answers import SmallAnswersApi
+from hs.client_api.spaces import SpacesApi
 from hs.client_api.sync import SyncApi
 from hs.client_api.tags import TagsApi
 from hs.client_api.timestamps import TimestampsApi
@@ -44,7 +45,9 @@ from hs.client_api.upgrade import UpgradeApi
 from hs.client_api.versions import CapabilitiesApi, VersionsApi, render_support
 from hs.config import Config
 from hs.directory.aliases import AliasDirectory, RoomFacts
+from hs.directory.overviews import RoomOverviews
 from hs.directory.public_rooms import PublicRooms
+from hs.directory.spaces import SpaceTrees
 from hs.engine import Engine
 from hs.http.rate_limit import RateLimiter
 from hs.people import People
@@ -58,6 +61,7 @@ from hs.storage.database import Database
 from hs.storage.event_stream import EventStreamStore
 from hs.storage.memberships import MembershipStore
 from hs.storage.openid_tokens import OpenIdTokenStore
+from hs.storage.overviews import OverviewStore
 from hs.storage.reports import ReportStore
 from hs.storage.timestamps import TimestampStore
 from hs.sync.timestamps import EventsByTime
@@ -133,6 +137,8 @@ def _room_apis(
 ) -> list[object]:
     members, directory_store = MembershipStore(database), DirectoryStore(database)
     facts = RoomFacts(engine.states, engine.events, members)
+    overview_store = OverviewStore(database)
+    overviews = RoomOverviews(overview_store, engine.rooms, engine.events)
     directory = AliasDirectory(directory_store, engine.rooms, facts, engine.writer, clock, config.server_name)
     moves = RoomMoves(people.account_data, engine.states, engine.events)
     engine.memberships.on_joined(moves.carry_over)
@@ -157,6 +163,7 @@ def _room_apis(
         ),
         MessagesApi(engine.rooms, readers.access, readers.pagination),
         RelationsApi(engine.rooms, readers.access, readers.relations),
+        SpacesApi(engine.rooms, directory, overviews, SpaceTrees(overviews), overview_store),
         EventsReadApi(
             engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
         ),
