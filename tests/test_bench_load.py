@@ -40,6 +40,7 @@ def server() -> Iterator[Hs]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 async def test_every_row_does_its_work(server: Hs) -> None:
     town = Town(server)
     try:
@@ -183,3 +184,12 @@ async def test_an_answer_may_come_in_any_pieces(wire: bytes, body: bytes) -> Non
             await connection.ask(b"GET / HTTP/1.1\r\n\r\n")
         connection.close()
         assert not connection.is_open
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--servers", "hs,dendrite"], ["--servers", "hs,before"], ["--rounds", "0"]]
+)
+def test_a_wrong_command_line_is_refused_at_once(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(arguments)
+    assert refused.value.code == 2
