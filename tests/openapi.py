@@ -87,10 +87,11 @@ def compile_schema(node: Any, file: Path) -> Any:
 
 @dataclass(eq=False)
 class Operation:
-    """An operation of the client-server API; its path has `{}` for each parameter."""
+    """An operation of the client-server API; its path has `{}` for each parameter, its template their names."""
 
     method: str
     path: str
+    template: str
     file: Path
     node: Any = field(repr=False)
     _validators: dict[int, Any] = field(default_factory=dict, repr=False)
@@ -121,7 +122,10 @@ def operations() -> dict[tuple[str, str], Operation]:
         base = document["servers"][0]["variables"]["basePath"]["default"]
         for path, methods in document["paths"].items():
             for method in methods.keys() & {"get", "put", "post", "delete"}:
-                made = Operation(method.upper(), without_names(base + path.strip()), file, methods[method])
+                shared, node = methods.get("parameters", []), methods[method]
+                node = node | {"parameters": [*shared, *node.get("parameters", ())]}
+                template = base + path.strip()
+                made = Operation(method.upper(), without_names(template), template, file, node)
                 found[made.method, made.path] = made
     return found
 

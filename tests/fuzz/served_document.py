@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.fuzz.hostile import list_endpoints
-from tests.openapi import Operation, expand, operations, read, without_names
+from tests.openapi import Operation, expand, operations, without_names
 
 # No character of it is escaped, neither in a path nor in JSON.
 _PLACEHOLDER = re.compile("hs-known-([a-z]+)-0")
@@ -133,9 +133,9 @@ def _body_with_known(schema: Any) -> Any:
     return changed
 
 
-def _describe(operation: Operation, shared: list[Any]) -> dict[str, Any]:
+def _describe(operation: Operation) -> dict[str, Any]:
     special, parameters = _OF_OPERATIONS.get(str(operation), {}), []
-    for parameter in expand([*shared, *operation.node.get("parameters", ())], operation.file):
+    for parameter in expand(operation.node["parameters"], operation.file):
         name = parameter["name"]
         schema = _or_known(parameter.get("schema", {}), special.get(name, _OF_PARAMETERS.get(name)))
         if name == "timeout":
@@ -157,12 +157,7 @@ def served_document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for key in sorted(operations().keys() & served):
         operation = operations()[key]
-        document = read(operation.file)
-        base = document["servers"][0]["variables"]["basePath"]["default"]
-        for path, methods in document["paths"].items():
-            if without_names(base + path.strip()) == operation.path and key[0].lower() in methods:
-                described = _describe(operation, methods.get("parameters", []))
-                paths.setdefault(base + path.strip(), {})[key[0].lower()] = described
+        paths.setdefault(operation.template, {})[operation.method.lower()] = _describe(operation)
     return {"openapi": "3.1.0", "info": {"title": "served", "version": "1"}, "paths": paths}
 
 

@@ -5,19 +5,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from hs.http.endpoint import Auth, Endpoint
+from tests import openapi
 from tests.fuzz.hostile import list_endpoints
+from tests.openapi import without_names
 
-SPEC = Path(__file__).parents[3] / "shared" / "matrix-spec" / "data" / "api" / "client-server"
-
-pytestmark = pytest.mark.skipif(not SPEC.exists(), reason=f"the specification is not at {SPEC}")
+pytestmark = pytest.mark.skipif(
+    not openapi.SPEC.exists(), reason=f"the specification is not at {openapi.SPEC}"
+)
 
 # Served though no file of the specification has these paths.
 BEYOND = {
@@ -62,49 +62,20 @@ class Operation:
         return f"{self.method} {self.path}"
 
 
-def without_names(path: str) -> str:
-    """The path with `{}` for each parameter."""
-    return re.sub(r"\{\w+\}", "{}", path)
-
-
-def _resolve(document: Any, base: Path, node: Any) -> Any:
-    """The node, or what its `$ref` points at."""
-    while isinstance(node, dict) and "$ref" in node:
-        file, _, pointer = node["$ref"].partition("#")
-        if file:
-            base = base.parent / file
-            document = yaml.safe_load(base.read_text())
-        node = document
-        for key in filter(None, pointer.split("/")):
-            node = node[key]
-    return node
-
-
 @cache
 def operations() -> dict[tuple[str, str], Operation]:
     """All operations of the client-server API, by method and path."""
     found = {}
-    for file in sorted(SPEC.glob("*.yaml")):
-        document = yaml.safe_load(file.read_text())
-        base = document["servers"][0]["variables"]["basePath"]["default"]
-        for path, methods in document["paths"].items():
-            for method, operation in methods.items():
-                if method not in ("get", "put", "post", "delete"):
-                    continue
-                parameters = [
-                    _resolve(document, file, p)
-                    for p in (*methods.get("parameters", ()), *operation.get("parameters", ()))
-                ]
-                security = operation.get("security", [])
-                made = Operation(
-                    method.upper(),
-                    without_names(base + path.strip()),
-                    file.name,
-                    needs_token=bool(security) and {} not in security,
-                    body=_resolve(document, file, operation.get("requestBody")),
-                    queries={p["name"]: p for p in parameters if p["in"] == "query"},
-                )
-                found[made.method, made.path] = made
+    for key, described in openapi.operations().items():
+        security = described.node.get("security", [])
+        parameters = openapi.expand(described.node["parameters"], described.file)
+        found[key] = Operation(
+            *key,
+            described.file.name,
+            needs_token=bool(security) and {} not in security,
+            body=openapi.expand(described.node.get("requestBody"), described.file),
+            queries={p["name"]: p for p in parameters if p["in"] == "query"},
+        )
     return found
 
 
