@@ -11,7 +11,7 @@ from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
-from hs.matrix.errors import MissingParam, ThreepidDenied
+from hs.matrix.errors import BadJson, MissingParam, ThreepidDenied
 from hs.matrix.ids import parse_room_id, parse_user_id
 from hs.rooms.create import InviteGate
 from hs.rooms.membership import RoomMemberships
@@ -63,13 +63,13 @@ class MembershipApi:
         self._gate = gate
 
     @endpoint("POST", *v3("/rooms/{room_id}/join"), auth=Auth.USER, limit="join")
-    async def post_join_by_id(self, caller: Caller, room_id: str, body: ReasonBody) -> dict[str, Any]:
+    async def post_join_by_id(self, caller: Caller, room_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Join the room with this id."""
         return await self._join(caller, await get_room(self._rooms, room_id), body)
 
     @endpoint("POST", *v3("/join/{room_id_or_alias}"), auth=Auth.USER, limit="join")
     async def post_join(
-        self, caller: Caller, room_id_or_alias: str, body: ReasonBody, query: ServersQuery
+        self, caller: Caller, room_id_or_alias: str, body: dict[str, Any], query: ServersQuery
     ) -> dict[str, Any]:
         """Join the room with this id or alias."""
         return await self._join(caller, await self._resolve(room_id_or_alias), body)
@@ -133,8 +133,8 @@ class MembershipApi:
         await self._memberships.forget(await get_room(self._rooms, room_id), caller.user_id)
         return Empty()
 
-    async def _join(self, caller: Caller, room: RoomInfo, body: ReasonBody) -> dict[str, Any]:
-        await self._memberships.join(room, caller.user_id, _reason(body.reason))
+    async def _join(self, caller: Caller, room: RoomInfo, body: dict[str, Any]) -> dict[str, Any]:
+        await self._memberships.join(room, caller.user_id, _own_content(body))
         return {"room_id": room.room_id}
 
     async def _resolve(self, room_id_or_alias: str) -> RoomInfo:
@@ -145,3 +145,12 @@ class MembershipApi:
 
 def _reason(reason: str | None) -> dict[str, Any]:
     return {} if reason is None else {"reason": reason}
+
+
+def _own_content(body: dict[str, Any]) -> dict[str, Any]:
+    """What a join says besides: any fields, as peers take them; none says that an identity server vouches."""
+    reason = body.get("reason")
+    if not (reason is None or isinstance(reason, str)):
+        raise BadJson("reason must be a string")
+    content = {key: value for key, value in body.items() if key not in ("reason", "third_party_signed")}
+    return content | _reason(reason)

@@ -104,6 +104,21 @@ async def test_nobody_leaves_twice(town: Town) -> None:
     assert answer.error == (403, "M_FORBIDDEN")
 
 
+async def test_a_join_has_the_fields_of_its_request(town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    room_id = await alice.create_room(preset="public_chat", room_alias_name="fields-of-a-join")
+    ways = [("join", room_id), ("join", "#fields-of-a-join:test.example"), ("rooms", room_id, "join")]
+    for number, way in enumerate(ways):
+        forged = {"membership": "ban", "join_authorised_via_users_server": alice.user_id}
+        body = {"mood": number, "third_party_signed": None, **forged}
+        assert (await bob.post(*way, body=body)).status == 200
+        member = await alice.state(room_id, "m.room.member", bob.user_id)
+        assert (member["membership"], member["mood"]) == ("join", number)
+        assert not {"third_party_signed", "join_authorised_via_users_server"} & set(member)
+        assert (await bob.post(*way, body={"reason": 5})).error == (400, "M_BAD_JSON")
+        assert (await bob.post("rooms", room_id, "leave")).status == 200
+
+
 async def test_null_for_no_reason(town: Town) -> None:
     alice, bob = await town.people("alice", "bob")
     room_id = await alice.create_room(preset="public_chat")
