@@ -6,6 +6,7 @@ Redacted events relate to nothing, and those that have no place in a timeline ar
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from hs.matrix.relations import THREAD
 from hs.storage.database import Database
 from hs.storage.events import HIDDEN
 from hs.storage.timeline import Place
@@ -105,8 +106,12 @@ class RelationStore:
 
     async def list_children(self, room_nid: int, wanted: Children, part: Slice) -> list[Place]:
         """A page of the events that relate to an event, in the order of reading."""
+        query = _DIRECT if wanted.depth == 1 else _DESCENDANTS
+        if wanted.depth == 1 and wanted.rel_type == THREAD:
+            # Said in so many words, the index of threads has the page in its order.
+            query += " AND e.rel_type = 'm.thread'"
         rows = await self._database.fetch(
-            (_DIRECT if wanted.depth == 1 else _DESCENDANTS) + (_BACKWARDS if part.backwards else _FORWARDS),
+            query + (_BACKWARDS if part.backwards else _FORWARDS),
             room_nid,
             wanted.event_id,
             wanted.rel_type,

@@ -23,7 +23,7 @@ from hs.sync.client_events import Viewer
 from hs.sync.pages import SCAN_LIMIT, Page, PageReader
 from hs.sync.places import PageToken, Places, Stretch, after, before
 from hs.sync.related import keep_matching
-from hs.sync.visibility import MOST_MOMENTS, Seen, Visibility
+from hs.sync.visibility import Seen, Visibility
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
@@ -79,7 +79,7 @@ class Pagination:
             newest = page.events[0 if request.backwards else -1]
             root = self._states.after(newest.record)
             members = await self._senders(room, root, [seen.record for seen in page.events])
-            parts.append(b'"state":[%b]' % b",".join(await self._render_records(viewer, members)))
+            parts.append(b'"state":[%b]' % b",".join(await self._render_state(viewer, members)))
         return b",".join(parts) + b"}"
 
     async def context(
@@ -110,7 +110,7 @@ class Pagination:
             rendered[half_way],
             b",".join(rendered[:half_way]),
             b",".join(rendered[half_way + 1 :]),
-            b",".join(await self._render_records(viewer, state)),
+            b",".join(await self._render_state(viewer, state)),
         )
 
     async def find_visible(self, room: RoomInfo, viewer: Viewer, access: Access, event_id: str) -> Seen:
@@ -175,10 +175,8 @@ class Pagination:
             records, viewer, memberships, until=access.until, with_room_id=True
         )
 
-    async def _render_records(self, viewer: Viewer, records: Sequence[EventRecord]) -> list[bytes]:
-        if len(records) <= MOST_MOMENTS:
-            memberships = await self._visibility.memberships(viewer.user_id, records)
-            return await self._aggregations.render(records, viewer, memberships, with_room_id=True)
+    async def _render_state(self, viewer: Viewer, records: Sequence[EventRecord]) -> list[bytes]:
+        """The state beside a page: nobody sees it happen there, so what it replaced is left out."""
         rendered: list[bytes] = []
         for start in range(0, len(records), _MAX_CHUNK):
             part = records[start : start + _MAX_CHUNK]

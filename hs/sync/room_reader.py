@@ -19,11 +19,11 @@ from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.access import Access, RoomAccess
 from hs.sync.client_events import ClientEvents, Viewer
-from hs.sync.visibility import MOST_MOMENTS
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
 _CHUNK = 500
+_MOST_PREVIOUS = 100
 
 
 class RoomReader:
@@ -117,8 +117,8 @@ class RoomReader:
 
     async def _render_list(self, viewer: Viewer, nids: Sequence[int]) -> bytes:
         rendered: list[bytes] = []
-        # What each of many events replaced is left out: it takes a look at as many moments.
-        with_previous = len(nids) <= MOST_MOMENTS
+        # What each of many events replaced is left out: whether it may be seen takes a look at as many states.
+        with_previous = len(nids) <= _MOST_PREVIOUS
         for part in _chunks(nids):
             found = await self._events.get_many(part)
             records = [found[nid] for nid in part if nid in found]

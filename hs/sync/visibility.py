@@ -17,8 +17,6 @@ from hs.storage.members import MemberStore
 _VISIBILITY = "m.room.history_visibility"
 _VISIBILITY_KEY = (_VISIBILITY, "")
 _MEMBER = "m.room.member"
-# Of longer lists of old events nobody's membership at each is looked up. Spec: servers "MAY omit it if necessary".
-MOST_MOMENTS = 100
 # Below the stream ordering of every event, backfilled ones included.
 _NEVER = -(2**63)
 
