@@ -235,6 +235,7 @@ async def rooms(talk: Talk, town: Town, alice: Person, bob: Person) -> str:
     for path in ("state", "members", "joined_members", "aliases", "initialSync"):
         await ask(alice, "GET", f"{room}/{path}", **in_room)
     await ask(alice, "GET", f"{V3}/joined_rooms")
+    await ask(alice, "GET", f"{V1}/mutual_rooms?user_id={{other}}", other=bob.user_id)
     alias = {"alias": "#schemas-too:test.example"}
     await ask(alice, "PUT", f"{V3}/directory/room/{{alias}}", {"room_id": room_id}, **alias)
     await ask(town.visitor, "GET", f"{V3}/directory/room/{{alias}}", **alias)

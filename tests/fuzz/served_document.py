@@ -6,12 +6,19 @@ stands for a thing that exists on the server under test: `fill` puts it in just 
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from tests.fuzz.hostile import list_endpoints
 from tests.openapi import Operation, expand, operations, without_names
+
+
+class Known(Protocol):
+    """What exists, by name."""
+
+    def __getitem__(self, name: str, /) -> str:
+        """Its id, or text."""
+
 
 # No character of it is escaped, neither in a path nor in JSON.
 _PLACEHOLDER = re.compile("hs-known-([a-z]+)-0")
@@ -23,6 +30,7 @@ _OF_PARAMETERS: dict[str, list[Any]] = {
     "roomIdOrAlias": ["<room>", "<alias>"],
     "roomAlias": ["<alias>"],
     "userId": ["<self>", "<other>"],
+    "user_id": ["<other>"],
     "eventId": ["<event>", "<state>"],
     "deviceId": ["<device>"],
     "filterId": ["<filter>"],
@@ -33,11 +41,11 @@ _OF_PARAMETERS: dict[str, list[Any]] = {
     "server": ["<server>"],
     "eventType": ["m.room.message", "m.room.topic", "m.room.member", "m.reaction"],
     "stateKey": ["", "<self>"],
-    "type": ["org.example.data", "m.direct"],
-    "ruleId": ["org.example.rule"],
+    "type": ["<data>", "m.direct"],
+    "ruleId": ["<rule>"],
     "kind": ["override"],
-    "before": ["org.example.rule"],
-    "after": ["org.example.rule"],
+    "before": ["<rule>"],
+    "after": ["<rule>"],
     "tag": ["m.favourite", "u.work"],
     "keyName": ["displayname", "avatar_url", "m.tz", "org.example.key"],
     "relType": ["m.annotation", "m.thread", "m.reference", "m.replace"],
@@ -161,12 +169,12 @@ def served_document() -> dict[str, Any]:
     return {"openapi": "3.1.0", "info": {"title": "served", "version": "1"}, "paths": paths}
 
 
-def fill_path(path: str, known: Mapping[str, str]) -> str:
+def fill_path(path: str, known: Known) -> str:
     """The path or URL with what exists in place of placeholders."""
     return _PLACEHOLDER.sub(lambda match: quote(known[match[1]], safe=""), path)
 
 
-def fill_body(body: bytes, known: Mapping[str, str]) -> bytes:
+def fill_body(body: bytes, known: Known) -> bytes:
     """The JSON with what exists in place of placeholders."""
     if b"hs-known-" not in body:
         return body
