@@ -123,8 +123,9 @@ def build_readers(
         notifier.wake_user,
         lambda room_nid: len(user_rooms.list_users(room_nid)),
     )
+    receipts.on_read(lambda user_id, _: presence.active(user_id))
     unread = UnreadCounts(NotificationStore(database), receipts, lambda: engine.stream.current)
-    extras = RoomExtras(typing, receipts, unread)
+    extras = RoomExtras(engine.rooms, typing, receipts, unread)
     account_events = AccountDataEvents(account_data)
     sync = SyncV2(
         current_token,

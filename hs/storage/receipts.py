@@ -114,7 +114,7 @@ class ReceiptStore:
         return [receipts[row["n"] - 1] for row in rows]
 
     async def set_receipts(self, writer: Writer, receipts: Sequence[Receipt]) -> None:
-        """Store the receipts, of different keys; all of them, so that the stream ends where they end."""
+        """Store the receipts, of different keys, in one statement; all, so that the stream ends where they do."""
         await writer.execute(
             f"INSERT INTO receipts ({_COLUMNS}) "
             "SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], "

@@ -1,8 +1,10 @@
 """Writes receipts in groups: those that come up while a transaction runs go together in the next."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from cachetools import LRUCache
 
 from hs.storage.database import Database
 from hs.storage.receipts import Receipt, ReceiptKey, ReceiptStore
@@ -10,6 +12,8 @@ from hs.storage.streams import StreamIds
 
 # Receipts of one transaction at most.
 MAX_BATCH = 500
+# About 350 bytes each.
+_KNOWN_POSITIONS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class ReceiptWriter:
         self._waiting: list[tuple[Receipt, asyncio.Future[None]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._on_receipts: list[OnReceipts] = []
+        # Where the stored receipts are.
+        self._positions: LRUCache[ReceiptKey, int] = LRUCache(_KNOWN_POSITIONS)
 
     def on_receipts(self, tell: OnReceipts) -> None:
         """Call `tell` after each transaction."""
@@ -83,15 +89,30 @@ class ReceiptWriter:
                 furthest[receipt.key] = receipt
         # Looked up beforehand, so that every id that is given out is stored: after a restart the stream goes
         # on after the newest stored one, and tokens must not be ahead of that.
-        ahead = await self._store.list_ahead(list(furthest.values()))
+        ahead = await self._list_ahead(furthest)
         if not ahead:
             return
         with self._stream.reserve(len(ahead)) as ids:
             numbered = [replace(receipt, stream_id=ids.first + i) for i, receipt in enumerate(ahead)]
             ids.on_failed(lambda: self._tell(ReceiptNews(numbered, ids.last, is_uncertain=True)))
             ids.on_published(lambda: self._tell(ReceiptNews(numbered, ids.last)))
-            async with self._database.write() as writer:
+            for receipt in numbered:
+                self._positions.pop(receipt.key, None)
+            async with self._database.write_once() as writer:
                 await self._store.set_receipts(writer, numbered)
+            for receipt in numbered:
+                self._positions[receipt.key] = receipt.position
+
+    async def _list_ahead(self, receipts: Mapping[ReceiptKey, Receipt]) -> list[Receipt]:
+        """Those of the receipts that are new or ahead of what is stored."""
+        known = {key: at for key in receipts if (at := self._positions.get(key)) is not None}
+        unknown = [receipt for key, receipt in receipts.items() if key not in known]
+        ahead = {receipt.key for receipt in await self._store.list_ahead(unknown)} if unknown else set()
+        return [
+            receipt
+            for key, receipt in receipts.items()
+            if (known[key] < receipt.position if key in known else key in ahead)
+        ]
 
     def _tell(self, news: ReceiptNews) -> None:
         for tell in self._on_receipts:

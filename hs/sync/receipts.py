@@ -143,7 +143,7 @@ class Receipts:
     async def list_events(
         self, user_id: str, room_nids: Collection[int], since: int | None, upto: int
     ) -> dict[int, bytes]:
-        """The m.receipt event of each of the rooms that has one, as JSON: what is new since, or all there is.
+        """What is new since, or all there is, of the rooms where there is something: see `_render`.
 
         At most the newest MAX_TOLD of a room and as many own ones where the database is asked.
         """
@@ -257,19 +257,23 @@ def _weigh(news: _News) -> int:
 
 
 def _render(receipts: Iterable[Receipt]) -> bytes:
-    """The receipts as an m.receipt event.
+    """The receipts as an m.receipt event; as several, with commas between, where one cannot hold them.
 
-    A user has one entry per event and type there: where there are two of different threads, the unthreaded
-    one says more (MSC4102).
+    A user has one entry per event and type there. Where there are two of different threads, an unthreaded
+    one says it all (MSC4102); others follow in an event of their own.
     """
     content: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
+    beside: list[Receipt] = []
     for receipt in receipts:
         users = content.setdefault(receipt.event_id, {}).setdefault(receipt.receipt_type, {})
         known = users.get(receipt.user_id)
-        if known is not None and "thread_id" not in known:
+        if known is not None and receipt.thread_id:
+            beside.append(receipt)
             continue
         entry: dict[str, object] = {"ts": receipt.ts}
         if receipt.thread_id:
             entry["thread_id"] = receipt.thread_id
         users[receipt.user_id] = entry
-    return b'{"content":%b,"type":"m.receipt"}' % msgspec.json.encode(content)
+    event = b'{"content":%b,"type":"m.receipt"}' % msgspec.json.encode(content)
+    beside = [one for one in beside if "thread_id" in content[one.event_id][one.receipt_type][one.user_id]]
+    return event + b"," + _render(beside) if beside else event

@@ -10,6 +10,7 @@ import msgspec
 
 from hs.matrix.filters import SyncFilter
 from hs.matrix.tokens import StreamToken
+from hs.storage.rooms import RoomStore
 from hs.sync.receipts import Receipts
 from hs.sync.typing import Typing
 from hs.sync.unread import RoomUnread, UnreadCounts
@@ -39,7 +40,8 @@ class Extras:
 class RoomExtras:
     """Reads extras, for many rooms at once."""
 
-    def __init__(self, typing: Typing, receipts: Receipts, unread: UnreadCounts) -> None:
+    def __init__(self, rooms: RoomStore, typing: Typing, receipts: Receipts, unread: UnreadCounts) -> None:
+        self._rooms = rooms
         self._typing = typing
         self._receipts = receipts
         self._unread = unread
@@ -66,9 +68,8 @@ class RoomExtras:
         wanted: SyncFilter,
     ) -> dict[int, Extras]:
         """The extras of each of the rooms: what is new since the token, or all there is."""
-        typing = (
-            self._typing_since(room_nids, since, now) if wanted.ephemeral.accepts_type("m.typing") else {}
-        )
+        shown = await self._list_shown(room_nids, wanted)
+        typing = self._typing_since(shown, since, now) if wanted.ephemeral.accepts_type("m.typing") else {}
         receipts: Mapping[int, bytes] = {}
         if since is None or since.receipts < now.receipts:
             receipts = await self._receipts.list_events(
@@ -82,11 +83,20 @@ class RoomExtras:
         for nid in room_nids:
             receipt = receipts.get(nid)
             events = [typing[nid]] if nid in typing else []
-            if receipt is not None and shows_receipts:
+            is_shown = shows_receipts and nid in shown
+            if receipt is not None and is_shown:
                 events.append(receipt)
-            has_read = receipt is not None and not shows_receipts and own in receipt
+            has_read = receipt is not None and not is_shown and own in receipt
             found[nid] = Extras(events, render_unread(counts.get(nid), by_thread), has_read)
         return found
+
+    async def _list_shown(self, room_nids: Collection[int], wanted: SyncFilter) -> set[int]:
+        """Those of the rooms whose ephemeral events the filter lets through."""
+        of = wanted.definition.room.ephemeral
+        if of.rooms is None and not of.not_rooms:
+            return set(room_nids)
+        infos = await self._rooms.list_by_nids(list(room_nids))
+        return {nid for nid, info in infos.items() if wanted.ephemeral.accepts_room(info.room_id)}
 
     def _typing_since(
         self, room_nids: Collection[int], since: StreamToken | None, now: StreamToken

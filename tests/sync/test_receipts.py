@@ -12,6 +12,7 @@ import pytest
 
 from hs.engine import Engine
 from hs.matrix.errors import InvalidParam, NotFound
+from hs.readers import Readers
 from hs.rooms.drafts import Draft, SentEvent
 from hs.storage.database import Database, Writer
 from hs.storage.receipts import (
@@ -25,11 +26,13 @@ from hs.storage.receipts import (
     load_receipt_stream,
 )
 from hs.storage.rooms import RoomInfo
+from hs.sync.presence_states import IDLE_AFTER_MS, TICK_MS
 from hs.sync.receipt_writer import MAX_BATCH, ReceiptNews, ReceiptWriter
 from hs.sync.receipts import Receipts
 from hs.sync.recent_receipts import RecentReceipts
 from tests.rooms.conftest import ALICE, BOB, CAROL, TurnableClock
 from tests.rooms.making import make_room, message
+from tests.sync.conftest import Client
 
 Told = set[tuple[str, str, str, str | None]]
 
@@ -40,6 +43,8 @@ class WatchedStore(ReceiptStore):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.reads = 0
+        # Looks at what is stored, before a write.
+        self.looks = 0
         self.held: asyncio.Event | None = None
         self.entered: asyncio.Queue[None] = asyncio.Queue()
         self.breaks = False
@@ -58,11 +63,15 @@ class WatchedStore(ReceiptStore):
         await self._hold()
         return found
 
+    async def list_ahead(self, receipts: Any) -> list[Receipt]:
+        self.looks += 1
+        return await super().list_ahead(receipts)
+
     async def set_receipts(self, writer: Writer, receipts: Any) -> None:
         await self._hold()
-        await super().set_receipts(writer, receipts)
         if self.breaks:
             await writer.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        await super().set_receipts(writer, receipts)
 
     async def _hold(self) -> None:
         if self.held is not None:
@@ -76,8 +85,8 @@ class LossyDatabase(Database):
     loses_answers = False
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Writer]:
-        async with super().write() as writer:
+    async def write_once(self) -> AsyncIterator[Writer]:
+        async with super().write_once() as writer:
             yield writer
         if self.loses_answers:
             raise ConnectionResetError("the connection was lost")
@@ -143,15 +152,21 @@ class Desk:
 
 
 def parse(event: bytes | None) -> Told:
-    """(event id, type, user, thread) of an m.receipt event."""
+    """(event id, type, user, thread) of m.receipt events; each is told once."""
     if event is None:
         return set()
-    decoded = msgspec.json.decode(event)
-    assert decoded["type"] == "m.receipt"
-    assert decoded["content"]
+    decoded = msgspec.json.decode(b"[%b]" % event)
+    found = [one for each in decoded for one in parse_one(each)]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def parse_one(event: Any) -> Told:
+    assert event["type"] == "m.receipt"
+    assert event["content"]
     return {
         (event_id, type, user_id, entry.get("thread_id"))
-        for event_id, types in decoded["content"].items()
+        for event_id, types in event["content"].items()
         for type, users in types.items()
         for user_id, entry in users.items()
     }
@@ -497,3 +512,136 @@ def test_recent_receipts_are_bounded_and_never_wrong() -> None:
                 ]
                 assert receipts == sorted(expected, key=lambda one: one.stream_id)
     assert answered > 500
+
+
+async def test_one_event_read_in_two_threads(
+    engine: Engine, room: RoomInfo, desk: Desk, start: Callable[[], Any]
+) -> None:
+    """Each thread has its own receipt, though an m.receipt event has one place for a user at an event."""
+    root, other = await say(engine, room), await say(engine, room)
+    await say(engine, room, root.event_id)
+    await say(engine, room, other.event_id)
+    for event, type in ((root, READ), (other, READ), (other, READ_PRIVATE)):
+        for thread in (MAIN, event.event_id):
+            await desk.set(room, event, type=type, thread=thread)
+    again: Desk = await start()
+
+    async def check(expected: Told) -> None:
+        for known in (desk, again):
+            for since in (0, None):
+                assert await known.told(room, BOB, since) == expected
+                public = {one for one in expected if one[1] == READ}
+                assert await known.told(room, ALICE, since) == public
+
+    in_threads = {
+        (other.event_id, type, BOB, thread)
+        for type in (READ, READ_PRIVATE)
+        for thread in (MAIN, other.event_id)
+    }
+    # The receipt of the main timeline has moved on to the second root.
+    await check({(root.event_id, READ, BOB, root.event_id), *in_threads})
+    # MSC4102: an unthreaded receipt says all that threaded ones at the same event say.
+    await desk.set(room, other)
+    for known in (desk, await start()):
+        assert {one for one in await known.told(room, ALICE) if one[0] == other.event_id} == {
+            (other.event_id, READ, BOB, None)
+        }
+
+
+async def test_all_who_wait_hear_of_a_failure_and_the_next_batch_is_written(
+    engine: Engine, room: RoomInfo, desk: Desk, start: Callable[[], Any]
+) -> None:
+    event = await say(engine, room)
+    desk.store.breaks = True
+    users = [f"@{number}:hs.test" for number in range(5)]
+    done = await asyncio.gather(*(desk.set(room, event, user) for user in users), return_exceptions=True)
+    assert all(isinstance(one, asyncpg.PostgresError | asyncpg.InterfaceError | OSError) for one in done)
+    assert [len(news.receipts) for news in desk.transactions] == [len(users)]
+    desk.store.breaks = False
+    # What failed is not taken for written.
+    await asyncio.gather(*(desk.set(room, event, user) for user in users))
+    expected = {(event.event_id, READ, user, None) for user in users}
+    assert await desk.told(room, ALICE, 0) == expected
+    assert await (await start()).told(room, ALICE) == expected
+
+
+async def test_closing_waits_for_what_is_being_written(
+    engine: Engine, room: RoomInfo, desk: Desk, start: Callable[[], Any]
+) -> None:
+    first, second = await say(engine, room), await say(engine, room)
+    for event in (first, second):
+        await desk.receipts.check_event(room, event.event_id)  # known from here on
+    desk.store.held = held = asyncio.Event()
+    writes = [asyncio.create_task(desk.set(room, first))]
+    await desk.store.entered.get()
+    writes.append(asyncio.create_task(desk.set(room, second, CAROL)))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(desk.receipts.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    held.set()
+    await closing
+    assert await (await start()).told(room, ALICE) == {
+        (first.event_id, READ, BOB, None),
+        (second.event_id, READ, CAROL, None),
+    }
+    await asyncio.gather(*writes)
+
+
+async def test_a_receipt_is_one_round_trip(engine: Engine, room: RoomInfo, desk: Desk) -> None:
+    events = [await say(engine, room) for _ in range(4)]
+    await desk.set(room, events[0])
+    assert desk.store.looks == 1
+    # From here on it is known where Bob is: older ones are not even looked up.
+    for event in (events[2], events[1], events[0], events[2], events[3]):
+        await desk.set(room, event)
+    assert desk.store.looks == 1
+    assert [len(news.receipts) for news in desk.transactions] == [1, 1, 1]
+    # After a failure nothing is known any more.
+    desk.database.loses_answers = True
+    last = await say(engine, room)
+    with pytest.raises(ConnectionResetError):
+        await desk.set(room, last)
+    desk.database.loses_answers = False
+    await desk.set(room, last)
+    assert desk.store.looks == 2
+    assert (await desk.positions(room)).unthreaded == last.stream_ordering
+
+
+async def test_reading_is_activity(engine: Engine, readers: Readers) -> None:
+    room = await make_room(engine)
+    event = await say(engine, room)
+    states = readers.presence._states
+    with readers.presence.syncing(ALICE, "PHONE", "online"):
+        await readers.presence.settle()
+        user = states.users[ALICE]
+        clock = states._clock
+        assert isinstance(clock, TurnableClock)
+        for _ in range(IDLE_AFTER_MS // TICK_MS + 1):
+            clock.time_ms += TICK_MS
+            readers.presence.look()
+        assert user.state == "unavailable"
+        await readers.receipts.set(room, ALICE, READ_PRIVATE, event.event_id, None)
+        assert user.state == "online"
+        await readers.presence.settle()
+
+
+async def test_filters_choose_rooms(engine: Engine, readers: Readers) -> None:
+    rooms = [await make_room(engine) for _ in range(3)]
+    client = Client(readers.sync, ALICE)
+    await client.sync()
+
+    async def ephemeral(filter: dict[str, Any]) -> set[int]:
+        for room in rooms:
+            event = await say(engine, room)
+            await readers.receipts.set(room, ALICE, READ, event.event_id, None)
+        joined = (await client.sync({"room": {"ephemeral": filter}}))["rooms"]["join"]
+        assert len(joined) == 3
+        return {n for n, room in enumerate(rooms) if joined[room.room_id]["ephemeral"]["events"]}
+
+    first, second, _ = [room.room_id for room in rooms]
+    assert await ephemeral({}) == {0, 1, 2}
+    assert await ephemeral({"rooms": [first, second]}) == {0, 1}
+    assert await ephemeral({"not_rooms": [first]}) == {1, 2}
+    assert await ephemeral({"rooms": [first, second], "not_rooms": [first]}) == {1}
+    assert await ephemeral({"rooms": []}) == set()
