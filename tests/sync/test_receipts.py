@@ -299,9 +299,13 @@ async def test_filters_choose_rooms(engine: Engine, readers: Readers) -> None:
         for one in rooms:
             event = await say(engine, one)
             await readers.receipts.set(one, ALICE, READ, event.event_id, None)
+            # Until the next message.
+            readers.typing.start(one.room_nid, ALICE)
         joined = (await client.sync({"room": {"ephemeral": filter}}))["rooms"]["join"]
         assert len(joined) == 3
-        return {n for n, one in enumerate(rooms) if joined[one.room_id]["ephemeral"]["events"]}
+        types = [[e["type"] for e in joined[one.room_id]["ephemeral"]["events"]] for one in rooms]
+        assert all(found in ([], ["m.typing", "m.receipt"]) for found in types)
+        return {n for n, found in enumerate(types) if found}
 
     first, second, _ = [one.room_id for one in rooms]
     assert await ephemeral({}) == {0, 1, 2}
@@ -309,3 +313,14 @@ async def test_filters_choose_rooms(engine: Engine, readers: Readers) -> None:
     assert await ephemeral({"not_rooms": [first]}) == {1, 2}
     assert await ephemeral({"rooms": [first, second], "not_rooms": [first]}) == {1}
     assert await ephemeral({"rooms": []}) == set()
+    # Nor do the others wake anybody; that one's own counts have changed does.
+    event = await say(engine, rooms[2])
+    await client.sync()
+    readers.typing.start(rooms[2].room_nid, ALICE)
+    await readers.receipts.set(rooms[2], BOB, READ, event.event_id, None)
+    not_third = {"room": {"ephemeral": {"not_rooms": [rooms[2].room_id]}}}
+    assert (await client.sync(not_third))["rooms"]["join"] == {}
+    await readers.receipts.set(rooms[2], ALICE, READ, event.event_id, None)
+    joined = (await client.sync(not_third))["rooms"]["join"]
+    assert joined[rooms[2].room_id]["ephemeral"]["events"] == []
+    readers.typing.close()
