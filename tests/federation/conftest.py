@@ -1,0 +1,3 @@
+"""Servers that talk to each other over HTTPS."""
+
+from tests.federation_fixtures import authority  # noqa: F401
