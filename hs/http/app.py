@@ -7,7 +7,7 @@ replaces its list of regular expressions, and there is nothing between a request
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -25,6 +25,7 @@ from hs.http.answers import (
 )
 from hs.http.decoding import MAX_QUERY_FIELDS as MAX_QUERY_FIELDS
 from hs.http.decoding import Fields, parse_query
+from hs.http.endpoint import MAX_BODY_BYTES as MAX_BODY_BYTES
 from hs.http.endpoint import Auth, Caller, ClientInfo, list_endpoints
 from hs.http.rate_limit import RateLimiter
 from hs.http.router import Route, Router
@@ -41,8 +42,6 @@ from hs.matrix.errors import (
 
 logger = logging.getLogger(__name__)
 
-# An event has at most 64 KiB; device messages and key uploads of a busy client stay below this.
-MAX_BODY_BYTES = 1024 * 1024
 # A slow phone sends a full body in this time; who takes longer holds a connection for nothing.
 BODY_TIMEOUT_S = 60.0
 
@@ -65,8 +64,29 @@ class Authenticator(Protocol):
         """The token's user and device; UnknownToken where there is none."""
 
 
+class ServerAuthenticator(Protocol):
+    """Knows which server has signed a request."""
+
+    async def authenticate(
+        self,
+        authorizations: Sequence[str],
+        method: str,
+        target: str,
+        address: str,
+        read_body: Callable[[], Awaitable[bytes]],
+    ) -> str:
+        """The name of the server; Unauthorized where no signature of it is right.
+
+        `authorizations` are the request's Authorization headers, `target` its path and query as they came,
+        `address` who has sent it. The body need not be read where the headers are wrong already.
+        """
+
+
 class App:
-    """Answers the requests of a listener."""
+    """Answers the requests of a listener.
+
+    What is for other servers alone is served only with a `server_authenticator`.
+    """
 
     def __init__(
         self,
@@ -75,12 +95,15 @@ class App:
         limiter: RateLimiter,
         trusts_proxy: bool = False,
         durations: Histogram | None = None,
+        server_authenticator: ServerAuthenticator | None = None,
     ) -> None:
         self._router = Router()
         for api in apis:
             for declared, handler in list_endpoints(api):
-                self._router.add(declared, handler)
+                if declared.auth is not Auth.SERVER or server_authenticator is not None:
+                    self._router.add(declared, handler)
         self._authenticator = authenticator
+        self._server_authenticator = server_authenticator
         self._limiter = limiter
         self._trusts_proxy = trusts_proxy
         self._durations = durations or make_durations()
@@ -97,9 +120,9 @@ class App:
                 # Spec: no logic of an endpoint runs for it.
                 answer = PREFLIGHT
             else:
-                raw_path, _, raw_query = _origin_form(request.raw_path).partition("?")
-                route, values = self._find_route(request.method, raw_path)
-                answer = await self._call(request, route, values, raw_query)
+                target = _origin_form(request.raw_path)
+                route, values = self._find_route(request.method, target.partition("?")[0])
+                answer = await self._call(request, route, values, target)
         except MatrixError as error:
             answer = answer_error(error)
         except Exception:
@@ -129,29 +152,46 @@ class App:
         return route, match.values
 
     async def _call(
-        self, request: web.BaseRequest, route: Route, values: tuple[str, ...], raw_query: str
+        self, request: web.BaseRequest, route: Route, values: tuple[str, ...], target: str
     ) -> Answer:
         endpoint = route.endpoint
-        fields = parse_query(raw_query)
+        fields = parse_query(target.partition("?")[2])
         client = self._client_of(request)
         arguments: dict[str, Any] = dict(zip(route.names, values, strict=True))
-        caller = await self._authenticate(request, endpoint.auth, fields, client)
-        if caller is not None and caller.is_suspended:
-            check_suspension(caller, endpoint)
-        if endpoint.limit is not None:
-            if caller is not None:
-                await self._limiter.check_user(endpoint.limit, caller.user_id, caller.is_appservice)
-            else:
-                self._limiter.check_address(endpoint.limit, client.address)
-        if endpoint.wants_caller:
-            arguments["caller"] = caller
+        body = _Body(request, endpoint.max_body)
+        if endpoint.auth is Auth.SERVER:
+            origin = await self._authenticate_server(request, target, client, body)
+            if endpoint.limit is not None:
+                self._limiter.check_server(endpoint.limit, origin)
+            if endpoint.wants_origin:
+                arguments["origin"] = origin
+        else:
+            caller = await self._authenticate(request, endpoint.auth, fields, client)
+            if caller is not None and caller.is_suspended:
+                check_suspension(caller, endpoint)
+            if endpoint.limit is not None:
+                if caller is not None:
+                    await self._limiter.check_user(endpoint.limit, caller.user_id, caller.is_appservice)
+                else:
+                    self._limiter.check_address(endpoint.limit, client.address)
+            if endpoint.wants_caller:
+                arguments["caller"] = caller
         if endpoint.wants_client:
             arguments["client"] = client
         if endpoint.decode_query is not None:
             arguments["query"] = endpoint.decode_query(fields)
         if endpoint.decode_body is not None:
-            arguments["body"] = endpoint.decode_body(await _read_body(request))
+            arguments["body"] = endpoint.decode_body(await body.read())
         return answer_result(await route.handler(**arguments))
+
+    async def _authenticate_server(
+        self, request: web.BaseRequest, target: str, client: ClientInfo, body: "_Body"
+    ) -> str:
+        assert self._server_authenticator is not None  # there is no route without it
+        headers = request.headers.getall("Authorization", [])
+        return await self._server_authenticator.authenticate(
+            headers, request.method, target, client.address, body.read
+        )
 
     async def _authenticate(
         self, request: web.BaseRequest, auth: Auth, fields: Fields, client: ClientInfo
@@ -203,16 +243,31 @@ def _token_of(request: web.BaseRequest, fields: Fields) -> str | None:
     return tokens[0] if tokens else None
 
 
-async def _read_body(request: web.BaseRequest) -> bytes:
+class _Body:
+    """A request's body, which is read once, when it is needed."""
+
+    def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+        self._data: bytes | None = None
+
+    async def read(self) -> bytes:
+        """All of it; TooLarge beyond the limit."""
+        if self._data is None:
+            self._data = await _read_body(self._request, self._max_bytes)
+        return self._data
+
+
+async def _read_body(request: web.BaseRequest, max_bytes: int) -> bytes:
     content = request.content
     if content.is_eof():
         # The ordinary case: it came together with the head.
         data = content.read_nowait()
-        if len(data) > MAX_BODY_BYTES:
+        if len(data) > max_bytes:
             raise TooLarge("the request body is too large")
         return data
     length = request.content_length
-    if length is not None and length > MAX_BODY_BYTES:
+    if length is not None and length > max_bytes:
         raise TooLarge("the request body is too large")
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -221,7 +276,7 @@ async def _read_body(request: web.BaseRequest) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in content.iter_any():
                 size += len(chunk)
-                if size > MAX_BODY_BYTES:
+                if size > max_bytes:
                     raise TooLarge("the request body is too large")
                 chunks.append(chunk)
     except TimeoutError as error:

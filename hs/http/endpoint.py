@@ -5,7 +5,8 @@
 
 The annotations are the schema. Parameters are the path's names (always `str`) and, as wanted, `caller`,
 `body` (a Struct, a type that msgspec can decode, or RawJson for an object as the client wrote it), `query`
-(a Struct) and `client` (a ClientInfo).
+(a Struct), `client` (a ClientInfo) and, with Auth.SERVER, `origin`: the name of the server that has signed the
+request. A body may be `max_body` bytes long.
 The answer is a Struct, a dict, Empty or RawJson. Mistakes in a declaration raise at import.
 """
 
@@ -24,6 +25,8 @@ from hs.http.decoding import Fields, build_body_decoder, build_query_decoder
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
+# An event has at most 64 KiB; device messages and key uploads of a busy client stay below this.
+MAX_BODY_BYTES = 1024 * 1024
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
@@ -36,6 +39,7 @@ class Auth(Enum):
     USER = "users with an access token"
     LOCKED_USER = "users with an access token, even while their account is locked"
     ADMIN = "server administrators"
+    SERVER = "other servers, by a signature of the request"
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -62,6 +66,8 @@ class Endpoint:
     path_names: tuple[str, ...]
     wants_caller: bool
     wants_client: bool
+    wants_origin: bool
+    max_body: int
     body_type: Any
     query_type: Any
     decode_body: Callable[[bytes], Any] | None = field(repr=False)
@@ -69,12 +75,19 @@ class Endpoint:
 
 
 def endpoint(
-    method: str, path: str, *more_paths: str, auth: Auth, limit: str | None
+    method: str,
+    path: str,
+    *more_paths: str,
+    auth: Auth,
+    limit: str | None,
+    max_body: int = MAX_BODY_BYTES,
 ) -> Callable[[Handler], Handler]:
     """Declares the method as an endpoint; `limit` names a bucket of the rate limiter, None is no limit."""
 
     def declare(handler: Handler) -> Handler:
-        handler.__endpoint__ = _describe(handler, method, (path, *more_paths), auth, limit)  # type: ignore[attr-defined]
+        handler.__endpoint__ = _describe(  # type: ignore[attr-defined]
+            handler, method, (path, *more_paths), auth, limit, max_body
+        )
         return handler
 
     return declare
@@ -91,7 +104,12 @@ def list_endpoints(api: object) -> list[tuple[Endpoint, Callable[..., Awaitable[
 
 
 def _describe(
-    handler: Callable[..., Awaitable[Any]], method: str, paths: tuple[str, ...], auth: Auth, limit: str | None
+    handler: Callable[..., Awaitable[Any]],
+    method: str,
+    paths: tuple[str, ...],
+    auth: Auth,
+    limit: str | None,
+    max_body: int,
 ) -> Endpoint:
     if method not in _METHODS:
         raise TypeError(f"{handler.__qualname__}: {method} is no method of the Matrix APIs")
@@ -101,13 +119,15 @@ def _describe(
     for path in paths:
         if set(_PARAMETER.findall(path)) != path_names:
             raise TypeError(f"{handler.__qualname__}: {path} has other names than {paths[0]}")
-    special = {"caller", "body", "query", "client"}
+    special = {"caller", "body", "query", "client", "origin"}
     if given - special != path_names:
         raise TypeError(
             f"{handler.__qualname__}: parameters {given - special} are not the path's {path_names}"
         )
-    if "caller" in given and auth is Auth.NONE:
-        raise TypeError(f"{handler.__qualname__}: there is no caller without authentication")
+    if "caller" in given and auth in (Auth.NONE, Auth.SERVER):
+        raise TypeError(f"{handler.__qualname__}: there is no caller without an access token")
+    if "origin" in given and auth is not Auth.SERVER:
+        raise TypeError(f"{handler.__qualname__}: there is no origin without a signature")
     body_type, query_type = hints.get("body"), hints.get("query")
     return Endpoint(
         name=handler.__name__,
@@ -118,6 +138,8 @@ def _describe(
         path_names=tuple(_PARAMETER.findall(paths[0])),
         wants_caller="caller" in given,
         wants_client="client" in given,
+        wants_origin="origin" in given,
+        max_body=max_body,
         body_type=body_type,
         query_type=query_type,
         decode_body=None if body_type is None else _build_body_decoder(body_type),

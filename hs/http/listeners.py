@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 
 from hs.http.answers import HttpDate, WiredAnswer, answer_crash, answer_error
-from hs.http.app import App, Authenticator
+from hs.http.app import App, Authenticator, ServerAuthenticator
 from hs.http.rate_limit import RateLimiter
 from hs.matrix.errors import MatrixError, TooLarge, Unknown
 
@@ -65,10 +65,11 @@ async def start_listener(
     limiter: RateLimiter,
     registry: CollectorRegistry,
     durations: Histogram,
+    server_authenticator: ServerAuthenticator | None = None,
 ) -> web.ServerRunner:
     """A listening socket; `cleanup()` of the runner closes it. OSError where the address cannot be used."""
     served = [api for name in listener.apis for api in apis.get(name, ())]
-    app = App(served, authenticator, limiter, listener.x_forwarded, durations)
+    app = App(served, authenticator, limiter, listener.x_forwarded, durations, server_authenticator)
     handler: Handler = _with_metrics(app.handle, registry) if "metrics" in listener.apis else app.handle
     runner = web.ServerRunner(build_http_server(handler), shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""How often one user or one address may do something: token buckets, bounded in memory.
+"""How often one user, one address or one server may do something: token buckets, bounded in memory.
 
 Spec: client-server-api "Rate limiting". Application services are exempt. A user's override from the
 database stands for all buckets: so many per second, and 0 switches the limits off for that user.
@@ -67,6 +67,11 @@ class RateLimiter:
         """Count a request of somebody unknown; LimitExceeded where the bucket is empty."""
         if self._is_enabled:
             self._take(bucket, network_of(address), self._limit_of(bucket))
+
+    def check_server(self, bucket: str, server_name: str) -> None:
+        """Count a request of another server; LimitExceeded where the bucket is empty."""
+        if self._is_enabled:
+            self._take(bucket, server_name, self._limit_of(bucket))
 
     def _take(self, name: str, who: str, limit: Limit) -> None:
         now = self._clock()

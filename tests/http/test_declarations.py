@@ -63,6 +63,10 @@ async def _no_caller(self: object, caller: Caller) -> Empty:
     return Empty()
 
 
+async def _no_origin(self: object, origin: str) -> Empty:
+    return Empty()
+
+
 async def _nothing(self: object) -> Empty:
     return Empty()
 
@@ -76,6 +80,8 @@ async def _extra(self: object, room_id: str, surprise: str) -> Empty:
     [
         ("PATCH", ("/a",), Auth.NONE, _nothing),
         ("GET", ("/a",), Auth.NONE, _no_caller),
+        ("GET", ("/a",), Auth.SERVER, _no_caller),
+        ("GET", ("/a",), Auth.USER, _no_origin),
         ("GET", ("/a/{room_id}",), Auth.NONE, _nothing),
         ("GET", ("/a/{room_id}",), Auth.NONE, _extra),
         ("GET", ("/a", "/b/{room_id}"), Auth.NONE, _nothing),
