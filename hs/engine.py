@@ -16,6 +16,7 @@ from hs.rooms.lane import Lanes
 from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
 from hs.rooms.resolve import StateResolver
+from hs.rooms.stage_reader import StageReader
 from hs.rooms.state import RoomStates
 from hs.rooms.upgrade import OldRooms, RoomUpgrader
 from hs.rooms.writer import RoomWriter
@@ -76,12 +77,13 @@ async def build_engine(
     stream = await load_room_stream(database)
     head_store = HeadStore(database)
     heads = RoomHeads(head_store, states)
+    reader = StageReader(states, auth_records)
     builder = EventBuilder(
         signer,
         clock,
         states,
         StateResolver(states, auth_records),
-        auth_records,
+        reader,
         events,
         Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids")),
     )

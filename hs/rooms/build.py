@@ -12,14 +12,12 @@ from typing import Any
 import msgspec
 from signedjson.types import SigningKey
 
-from hs._fast import event_auth, event_hash, state_tree
+from hs._fast import event_auth, event_hash
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import (
     Rejected,
     check_auth_list,
-    check_auth_state,
-    list_needed_keys,
     select_auth_keys,
 )
 from hs.matrix.errors import BadJson, Forbidden, NotFound, TooLarge
@@ -31,8 +29,8 @@ from hs.rooms.drafts import Draft, SentEvent, check_draft
 from hs.rooms.head import Extremity
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.stage_reader import CREATE, POWER, StageReader
 from hs.rooms.state import RoomStates
-from hs.storage.auth_records import AuthRecordStore
 from hs.storage.events import EventStore
 from hs.storage.room_heads import TransactionKey
 from hs.storage.rooms import RoomInfo
@@ -41,8 +39,6 @@ from hs.storage.streams import NidAllocator
 
 # The spec allows 20; joining fewer branches at once keeps resolutions and events small.
 MAX_PREV_EVENTS = 10
-_CREATE = ("m.room.create", "")
-_POWER = ("m.room.power_levels", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ class EventBuilder:
         clock: Clock,
         states: RoomStates,
         resolver: StateResolver,
-        auth_records: AuthRecordStore,
+        reader: StageReader,
         events: EventStore,
         numbers: Numbers,
     ) -> None:
@@ -96,7 +92,7 @@ class EventBuilder:
         self._clock = clock
         self._states = states
         self._resolver = resolver
-        self._auth_records = auth_records
+        self._reader = reader
         self._events = events
         self._numbers = numbers
         self._last_create_ms = 0
@@ -125,14 +121,14 @@ class EventBuilder:
     async def prepare(self, stage: Stage, drafts: Iterable[Draft]) -> None:
         """Look up the numbers of all state keys that the drafts set or are judged by, in one query."""
         version = stage.head.room.version
-        keys: dict[StateKey, None] = {_CREATE: None}
+        keys: dict[StateKey, None] = {CREATE: None}
         for draft in drafts:
             keys |= dict.fromkeys(
                 select_auth_keys(version, draft.type, draft.sender, draft.state_key, draft.content)
             )
             if draft.state_key is not None:
                 keys[draft.type, draft.state_key] = None
-        await self._look_up(stage, keys)
+        await self._reader.look_up(stage, keys)
 
     async def add(self, stage: Stage, draft: Draft) -> PlacedEvent | SentEvent:
         """The draft as a placed event, or where the same request or state has ended up before.
@@ -215,48 +211,22 @@ class EventBuilder:
         """The auth events of the draft, from the state before it; and the create event, listed or not."""
         room = stage.head.room
         keys = select_auth_keys(room.version, draft.type, draft.sender, draft.state_key, draft.content)
-        nids = await self._find_nids(stage, context.root, [_CREATE, *keys])
-        records = dict(zip(nids, await self._records(stage, list(nids.values())), strict=True))
-        return [records[key] for key in keys if key in records], records.get(_CREATE)
+        records = await self._reader.records_at(stage, context.root, [CREATE, *keys])
+        return [records[key] for key in keys if key in records], records.get(CREATE)
 
     async def _check_current_state(self, stage: Stage, record: AuthRecord, version: RoomVersion) -> None:
         """Where an event does not build on all that we know, what we know must allow it too.
 
         Others would soft-fail it: server-server-api "Checks performed on receipt of a PDU", 6.
         """
-        nids = await self._find_nids(stage, stage.head.root, list_needed_keys(version, record))
-        records = await self._records(stage, list(nids.values()))
-        verdict = check_auth_state(version, record, dict(zip(nids, records, strict=True)))
+        verdict = await self._reader.judge_by_state(stage, stage.head.root, record, version)
         if isinstance(verdict, Rejected):
             raise Forbidden(verdict.reason)
 
     async def _check_membership(self, stage: Stage, sender: str) -> None:
-        nids = await self._find_nids(stage, stage.head.root, [("m.room.member", sender)])
-        if not any(record.membership == "join" for record in await self._records(stage, list(nids.values()))):
+        found = await self._reader.records_at(stage, stage.head.root, [("m.room.member", sender)])
+        if not any(record.membership == "join" for record in found.values()):
             raise Forbidden("you are not in this room any more")
-
-    async def _look_up(self, stage: Stage, keys: Iterable[StateKey]) -> None:
-        """Make the stage know the numbers of these keys. Only the lane's holder adds any: each is asked for once."""
-        unknown = [key for key in keys if key not in stage.stored_keys]
-        if unknown:
-            # A room without any is new.
-            has_keys = stage.committed.next_key_ix > 0
-            room_nid = stage.head.room.room_nid
-            found = await self._states.find_key_ixs(room_nid, unknown) if has_keys else {}
-            stage.stored_keys.update((key, found.get(key)) for key in unknown)
-
-    async def _find_nids(self, stage: Stage, root: Node, keys: Sequence[StateKey]) -> dict[StateKey, int]:
-        """The event numbers of those keys that a state of the room, perhaps one of the stage, has."""
-        await self._look_up(stage, keys)
-        numbered = {key: ix for key in keys if (ix := stage.find_key_ix(key)) is not None}
-        return await self._states.get_numbered(stage.head.room.room_nid, root, numbered)
-
-    async def _records(self, stage: Stage, nids: Sequence[int]) -> list[AuthRecord]:
-        staged = {nid: placed.auth for nid in nids if (placed := stage.find_staged(nid)) is not None}
-        stored = await self._auth_records.get_many(
-            stage.head.room.room_nid, [nid for nid in nids if nid not in staged]
-        )
-        return [staged.get(nid) or stored[nid] for nid in nids]
 
     async def _find_same_state(
         self, stage: Stage, draft: Draft, context: _Context
@@ -265,7 +235,7 @@ class EventBuilder:
         if draft.state_key is None or not draft.deduplicate:
             return None
         key = (draft.type, draft.state_key)
-        nid = (await self._find_nids(stage, context.root, [key])).get(key)
+        nid = (await self._reader.find_nids(stage, context.root, [key])).get(key)
         if nid is None:
             return None
         staged = stage.find_staged(nid)
@@ -317,21 +287,13 @@ class EventBuilder:
             transaction=draft.transaction,
         )
         if event.state_key is not None:
-            await self._set_state(stage, placed, event.state_key)
+            await self._reader.enter_state(stage, placed, event.state_key)
         extremity = Extremity(nid, event.event_id, event.depth, placed.root)
         extremities = (*context.others, extremity)
         stage.place(placed)
         placed.room_root = await self._resolver.resolve(stage, [e.root for e in extremities])
         stage.advance(extremities, placed.room_root)
         return placed
-
-    async def _set_state(self, stage: Stage, placed: PlacedEvent, state_key: str) -> None:
-        room_nid, key = stage.head.room.room_nid, (placed.event.type, state_key)
-        await self._look_up(stage, [key])
-        known = stage.find_key_ix(key)
-        placed.key_ix = stage.number_key(key) if known is None else known
-        placed.replaces_nid = await self._states.get_ix(room_nid, placed.root, placed.key_ix)
-        placed.root = state_tree.set_many(placed.root, [(placed.key_ix, placed.event_nid)])
 
     async def _check_redaction(self, stage: Stage, draft: Draft) -> int:
         """The number of the event to redact, where the sender may redact it.
@@ -356,9 +318,9 @@ class EventBuilder:
 
     async def _power_levels(self, stage: Stage) -> PowerLevels:
         room = stage.head.room
-        nids = await self._find_nids(stage, stage.head.root, [_CREATE, _POWER])
-        creator, create = await self._content_of(stage, nids[_CREATE])
-        levels = (await self._content_of(stage, nids[_POWER]))[1] if _POWER in nids else None
+        nids = await self._reader.find_nids(stage, stage.head.root, [CREATE, POWER])
+        creator, create = await self._content_of(stage, nids[CREATE])
+        levels = (await self._content_of(stage, nids[POWER]))[1] if POWER in nids else None
         return PowerLevels.of_contents(room.version, creator, create, levels)
 
     async def _content_of(self, stage: Stage, nid: int) -> tuple[str, dict[str, Any]]:
