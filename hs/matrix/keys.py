@@ -6,6 +6,7 @@ Spec: appendices "Unpadded Base64", "Signing Details"; server-server-api "Retrie
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,9 @@ ALGORITHM: Final = "ed25519"
 
 # rooms/v5: servers use the lesser of valid_until_ts and 7 days into the future.
 MAX_KEY_VALIDITY_MS: Final = 7 * 24 * 3600 * 1000
+
+# server-server-api "Publishing Keys": what the version of a key is made of; its length is our bound.
+_KEY_ID = re.compile(rf"{ALGORITHM}:[a-zA-Z0-9_]{{1,120}}")
 
 Signatures = dict[str, dict[str, str]]
 """Base64 signatures by key id, by server name."""
@@ -67,6 +71,11 @@ def cap_validity(valid_until_ts: int, now_ms: int) -> int:
 def key_id_of(key: SigningKey | VerifyKey) -> str:
     """The key's id, such as "ed25519:a_b1"."""
     return f"{key.alg}:{key.version}"
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` is the id of a key of an algorithm that we know."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def signing_key_from_seed(key_version: str, seed: bytes) -> SigningKey:
