@@ -1,3 +1,3 @@
 """Servers that talk to each other over HTTPS."""
 
-from tests.federation_fixtures import authority  # noqa: F401
+from tests.federation_fixtures import authority, make_remote, remote  # noqa: F401
