@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -103,7 +104,7 @@ async def test_the_past_of_a_room_can_be_asked_for(here: RemoteServer, remote: R
     event = await here.ask(remote.name, "GET", "v1", "event", first.event_id)
     assert event.body["pdus"] == [first.pdu]
     auth = await here.ask(remote.name, "GET", "v1", "event_auth", room.room_id, first.event_id)
-    assert len(auth.body["auth_chain"]) == 3
+    assert len(auth.body["auth_chain"]) == 2  # the create event is in nobody's since v12
 
     room.withheld.add(first.event_id)
     event = await here.ask(remote.name, "GET", "v1", "event", first.event_id)
@@ -157,7 +158,7 @@ async def test_keys_are_published_and_handed_on(here: RemoteServer, remote: Remo
     keys = await here.ask_path(remote.name, "GET", "/_matrix/key/v2/server", signed=False)
     assert keys.body["server_name"] == remote.name
     remote.world.notary_keys[here.name] = here.world.key_document()
-    body = {"server_keys": {here.name: {}, "unknown.example": {}}}
+    body: dict[str, Any] = {"server_keys": {here.name: {}, "unknown.example": {}}}
     found = await here.ask_path(remote.name, "POST", "/_matrix/key/v2/query", body=body, signed=False)
     [document] = found.body["server_keys"]
     assert document["signatures"].keys() == {here.name, remote.name}
@@ -175,11 +176,6 @@ async def test_questions_about_people_and_rooms(here: RemoteServer, remote: Remo
     assert directory.body == {"room_id": room.room_id, "servers": [remote.name]}
     public = await here.ask(remote.name, "GET", "v1", "publicRooms")
     hierarchy = await here.ask(remote.name, "GET", "v1", "hierarchy", room.room_id)
-    assert (
-        public.body["chunk"][0] == hierarchy.body["room"] | {"children_state": []} - {"children_state"}
-        if 0
-        else True
-    )
     assert public.body["chunk"][0]["room_id"] == hierarchy.body["room"]["room_id"] == room.room_id
 
 
@@ -189,7 +185,7 @@ async def test_questions_about_people_and_rooms(here: RemoteServer, remote: Remo
 async def test_unsigned_requests_are_refused(here: RemoteServer, remote: RemoteServer) -> None:
     room = remote.make_room()
     for options in ({"signed": False}, {"headers": {"Authorization": "X-Matrix origin=a,key=b"}}):
-        answer = await here.ask(remote.name, "GET", "v1", "event", room.newest.event_id, **options)  # type: ignore[arg-type]
+        answer = await here.ask(remote.name, "GET", "v1", "event", room.newest.event_id, **options)
         assert answer.error == (401, "M_UNAUTHORIZED")
     path = "/_matrix/federation/v1/event/x"
     header = here.authorization(remote.name, "GET", path + "y")
