@@ -5,19 +5,23 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 import msgspec
+from signedjson.key import get_verify_key
 
 from hs.accounts.passwords import Passwords
 from hs.accounts.registration import Registration
 from hs.config import Config, ConfigError, default_config, example_config, load_config
 from hs.logs import set_up_logging
 from hs.matrix.errors import MatrixError
+from hs.matrix.keys import key_id_of, verify_key_to_base64
 from hs.rooms.clock import SystemClock
+from hs.signing_key import read_signing_keys, rotate_signing_key
 from hs.startup import Progress
 from hs.storage.database import Database, StorageError
 from hs.storage.embedded import open_embedded
@@ -223,6 +227,50 @@ async def _create_user(url: str, config: Config, name: str, password: str, admin
     finally:
         passwords.close()
         await database.close()
+
+
+@main.group()
+def keys() -> None:
+    """The keys this server signs its events and requests with."""
+
+
+@keys.command()
+@_config_option
+@_clear_errors
+def show(config_path: Path | None) -> None:
+    """Show the public keys: the one that signs, and those that signed before.
+
+    \b
+    Example:
+        hs keys show
+    """
+    path = _read_config(config_path).signing_key
+    found = read_signing_keys(path)
+    click.echo(f"{path}")
+    for key in (found.current, *found.retiring):
+        role = "signs" if key is found.current else "until the restart"
+        click.echo(f"  {key_id_of(key):<20} {verify_key_to_base64(get_verify_key(key))}  {role}")
+    for old in found.old:
+        until = datetime.fromtimestamp(old.expired_ts / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        click.echo(f"  {old.key_id:<20} {verify_key_to_base64(old.verify_key)}  signed until {until}")
+
+
+@keys.command()
+@_config_option
+@_clear_errors
+def rotate(config_path: Path | None) -> None:
+    """Make a new signing key, which counts from the next start of the server.
+
+    The key before it stays published, in the file beside the signing key (signing.key.old), so that what it
+    has signed can still be checked. Keep both files in your backups.
+
+    \b
+    Example:
+        hs keys rotate && systemctl restart hs
+    """
+    path = _read_config(config_path).signing_key
+    key = rotate_signing_key(path)
+    click.echo(f"{key_id_of(key)} signs from the next start of the server on")
 
 
 @main.group()

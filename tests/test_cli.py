@@ -66,6 +66,8 @@ def test_help_shows_examples_and_exit_codes() -> None:
         ["config", "example"],
         ["user", "create"],
         ["room", "inspect"],
+        ["keys", "show"],
+        ["keys", "rotate"],
     ):
         result = _hs(*command, "--help")
         assert result.exit_code == 0

@@ -63,6 +63,19 @@ class ServerKey:
         return ts <= self.valid_until_ts
 
 
+@dataclass(frozen=True, slots=True)
+class OldKey:
+    """A key of this server that no longer signs, and since when, in milliseconds."""
+
+    verify_key: VerifyKey
+    expired_ts: int
+
+    @property
+    def key_id(self) -> str:
+        """The key's id."""
+        return key_id_of(self.verify_key)
+
+
 def cap_validity(valid_until_ts: int, now_ms: int) -> int:
     """Until when a key counts that was fetched now. Since v5: at most 7 days from now."""
     return min(valid_until_ts, now_ms + MAX_KEY_VALIDITY_MS)
@@ -112,6 +125,29 @@ def parse_signing_keys(text: str) -> list[SigningKey]:
 def format_signing_keys(keys: list[SigningKey]) -> str:
     """The text of a signing key file."""
     return "".join(f"{key.alg} {key.version} {encode_signing_key_base64(key)}\n" for key in keys)
+
+
+def parse_old_keys(text: str) -> list[OldKey]:
+    """The keys of a file of old keys: one "ed25519 VERSION PUBLIC_KEY EXPIRED_TS" a line. ValueError as above."""
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            algorithm, version, public_key, expired_ts = line.split()
+            verify_key = verify_key_from_base64(f"{algorithm}:{version}", public_key)
+            keys.append(OldKey(verify_key, int(expired_ts)))
+        except ValueError as error:
+            raise ValueError(f"line {number} is not 'ed25519 VERSION PUBLIC_KEY EXPIRED_TS'") from error
+    return keys
+
+
+def format_old_keys(keys: list[OldKey]) -> str:
+    """The text of a file of old keys."""
+    return "".join(
+        f"{key.verify_key.alg} {key.verify_key.version} {verify_key_to_base64(key.verify_key)} {key.expired_ts}\n"
+        for key in keys
+    )
 
 
 def sign_bytes(
