@@ -1,5 +1,6 @@
 """Fixtures of federation: import what you need into a `conftest.py` or a test module."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -7,10 +8,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from hs.storage.embedded import EmbeddedPostgres
 from tests.certificates import Authority
+from tests.databases import make_database
+from tests.federation_network import Network
+from tests.federation_town import FederatedProcess, FederationTown
+from tests.people import Town
 from tests.remote_server import RemoteServer
+from tests.server_fixtures import make_server_folder
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +48,47 @@ async def make_remote(authority: Authority) -> AsyncIterator[Callable[..., Await
 async def remote(make_remote: Callable[..., Awaitable[RemoteServer]]) -> RemoteServer:
     """A scripted remote."""
     return await make_remote()
+
+
+@pytest.fixture(scope="session")
+def federated(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[FederatedProcess]:
+    """A running `hs serve` with a federation listener, shared by all tests that ask."""
+    folder = make_server_folder()
+    process = FederatedProcess(folder, authority, asyncio.run(make_database(postgres.url)))
+    try:
+        process.start()
+        yield process
+        assert process.stop() == 0, process.read_log()[-5000:]
+        # Whatever another server did: what the log shows a traceback of is a fault of ours.
+        assert "Traceback" not in process.read_log(), process.read_log()[-10_000:]
+    finally:
+        process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def federated_town(federated: FederatedProcess) -> AsyncIterator[Town]:
+    """People on the shared server that federates."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        yield Town(session, federated.base_url, federated.server_name)
+
+
+@pytest.fixture
+async def network(authority: Authority) -> AsyncIterator[Network]:
+    """A network without servers."""
+    async with Network.start(authority) as network:
+        yield network
+
+
+@pytest.fixture
+async def make_federation(
+    authority: Authority, postgres: EmbeddedPostgres, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[FederationTown]]]:
+    """Starts servers in the test's own event loop, with a network between them that can be cut."""
+    async with AsyncExitStack() as stack:
+
+        async def make(count: int = 2, **settings: Any) -> FederationTown:
+            town = FederationTown.start(authority, postgres.url, tmp_path, count, settings)
+            return await stack.enter_async_context(town)
+
+        yield make

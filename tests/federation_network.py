@@ -87,6 +87,8 @@ class Network:
         """A network without servers."""
         connector = aiohttp.TCPConnector(ssl=authority.client_context(), limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            # Requests go on once, as they came.
+            session._retry_connection = False
             yield cls(authority, session)
 
     def link(self, origin: str | None, destination: str) -> Link:

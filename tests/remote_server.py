@@ -71,6 +71,8 @@ class RemoteServer:
         self._changed = asyncio.Condition()
         self._base_urls: dict[str, str] = {}
         self._keys: dict[str, dict[str, Any]] = {}
+        # Where it listens, which its name may say differently.
+        self.address = name
 
     @classmethod
     @asynccontextmanager
@@ -89,7 +91,10 @@ class RemoteServer:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         connector = aiohttp.TCPConnector(ssl=authority.client_context())
         async with aiohttp.ClientSession(connector=connector) as session:
+            # Each request is made once; aiohttp would ask again where a connection ends before the answer.
+            session._retry_connection = False
             remote = cls(name or address, session)
+            remote.address = address
             runner = await remote._listen(host, port, authority.server_context(certificate))
             try:
                 yield remote

@@ -1,0 +1,130 @@
+"""Several of our own homeservers that reach each other over HTTPS, with people on each.
+
+    async with FederationTown.start(authority, postgres.url, count=3) as town:
+        a, b, c = town.towns
+        alice, bob = await a.person("alice"), await b.person("bob")
+        town.network.partition({a.server_name}, {b.server_name, c.server_name})
+
+The servers run in the test's own event loop, each on a database of its own. `FederatedProcess` is one as a process,
+for tests that kill it or share it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from signedjson.key import generate_signing_key
+
+from hs.config import load_config
+from hs.rooms.build import Signer
+from hs.server import start
+from tests.certificates import Authority
+from tests.databases import drop_database, make_database
+from tests.federation_network import Network
+from tests.people import Town
+from tests.server_process import ServerProcess, find_free_ports, to_toml
+
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+
+
+def federation_settings(authority: Authority, port: int, client_port: int) -> dict[str, Any]:
+    """The settings of a server that federates on this machine; `port` is of its federation listener."""
+    return {
+        "listeners": [
+            {"bind": "127.0.0.1", "port": client_port, "apis": ["client", "admin"]},
+            {
+                "bind": "127.0.0.1",
+                "port": port,
+                "apis": ["federation"],
+                "tls_certificate": str(authority.local.chain),
+                "tls_private_key": str(authority.local.key),
+            },
+        ],
+        "federation": {"ca_file": str(authority.ca_file), "trusted_key_servers": []},
+        "network": {"ip_range_whitelist": LOOPBACK},
+        "registration": {"enabled": True, "shared_secret": "only for tests"},
+        "rate_limits": {"enabled": False},
+    }
+
+
+class FederatedProcess(ServerProcess):
+    """A `hs serve` whose name is the address of its federation listener."""
+
+    def __init__(
+        self,
+        folder: Path,
+        authority: Authority,
+        database_url: str = "",
+        settings: Mapping[str, Any] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        [self.federation_port] = find_free_ports(1)
+        name = f"{host}:{self.federation_port}"
+        self._authority = authority
+        super().__init__(folder, database_url, {"server_name": name} | dict(settings or {}))
+        self.server_name = name
+
+    def _settings(self, database_url: str) -> dict[str, Any]:
+        ports = self.federation_port, self.port
+        return super()._settings(database_url) | federation_settings(self._authority, *ports)
+
+
+@dataclass(frozen=True)
+class FederationTown:
+    """The servers' people, and the network between the servers."""
+
+    towns: list[Town]
+    network: Network
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls,
+        authority: Authority,
+        postgres_url: str,
+        folder: Path,
+        count: int = 2,
+        settings: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator["FederationTown"]:
+        """Servers that answer; their configuration goes into `folder`."""
+        async with AsyncExitStack() as stack:
+            network = await stack.enter_async_context(Network.start(authority))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            towns = [
+                await _start_server(authority, postgres_url, folder, network, session, stack, settings or {})
+                for _ in range(count)
+            ]
+            yield cls(towns, network)
+            # What is held back would keep the servers from ending.
+            network.heal()
+
+    @property
+    def names(self) -> list[str]:
+        """The servers' names."""
+        return [town.server_name for town in self.towns]
+
+
+async def _start_server(
+    authority: Authority,
+    postgres_url: str,
+    folder: Path,
+    network: Network,
+    session: aiohttp.ClientSession,
+    stack: AsyncExitStack,
+    settings: Mapping[str, Any],
+) -> Town:
+    # The name is where the switch listens.
+    switch_port, port, client_port = find_free_ports(3)
+    name = f"127.0.0.1:{switch_port}"
+    document = {"server_name": name} | federation_settings(authority, port, client_port) | dict(settings)
+    config_path = folder / f"hs-{switch_port}.toml"
+    config_path.write_text(to_toml(document))
+    database_url = await make_database(postgres_url)
+    stack.push_async_callback(drop_database, postgres_url, database_url)
+    await stack.enter_async_context(network.switch(name, switch_port, f"https://127.0.0.1:{port}"))
+    signer = Signer(name, generate_signing_key(f"s{switch_port}"))
+    await start(load_config(config_path), signer, database_url, stack)
+    return Town(session, f"http://127.0.0.1:{client_port}", name)
