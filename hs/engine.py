@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hs._fast.state_tree import NodeStore
 from hs.matrix.tokens import RoomToken
+from hs.rooms.arrivals import ArrivalPlacer
 from hs.rooms.build import EventBuilder, Numbers, Signer
 from hs.rooms.clock import Clock
 from hs.rooms.commit import Committer
@@ -15,12 +16,14 @@ from hs.rooms.head import RoomHeads
 from hs.rooms.lane import Lanes
 from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
+from hs.rooms.outliers import OutlierImporter
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage_reader import StageReader
 from hs.rooms.state import RoomStates
 from hs.rooms.upgrade import OldRooms, RoomUpgrader
 from hs.rooms.writer import RoomWriter
 from hs.storage.aliases import DirectoryStore
+from hs.storage.arrivals import ArrivalStore
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database
 from hs.storage.event_cache import EventCache
@@ -28,10 +31,11 @@ from hs.storage.events import EventStore, RecordLoader
 from hs.storage.members import MemberStore
 from hs.storage.memberships import MembershipStore
 from hs.storage.notifications import NotificationStore
+from hs.storage.outliers import OutlierStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
 from hs.storage.state import StateStore
-from hs.storage.streams import NidAllocator, StreamIds, load_room_stream
+from hs.storage.streams import NidAllocator, StreamIds, load_event_streams
 from hs.storage.timeline import TimelineStore
 
 # A node of a state tree is about 300 bytes: enough for the trees of dozens of the largest rooms.
@@ -43,6 +47,8 @@ class Engine:
     """What the upper floors are given of the room engine."""
 
     rooms: RoomStore
+    room_nids: NidAllocator
+    outliers: OutlierImporter
     events: EventStore
     event_cache: EventCache
     states: RoomStates
@@ -74,30 +80,31 @@ async def build_engine(
     states = RoomStates(
         StateStore(database), NodeStore(STATE_NODE_CACHE_BYTES), NidAllocator(database, "state_node_ids")
     )
-    stream = await load_room_stream(database)
+    streams = await load_event_streams(database)
     head_store = HeadStore(database)
     heads = RoomHeads(head_store, states)
     reader = StageReader(states, auth_records)
-    builder = EventBuilder(
-        signer,
-        clock,
-        states,
-        StateResolver(states, auth_records),
-        reader,
-        events,
-        Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids")),
-    )
+    resolver = StateResolver(states, auth_records)
+    numbers = Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids"))
+    builder = EventBuilder(signer, clock, states, resolver, reader, events, numbers)
+    arrival_store = ArrivalStore(database)
+    placer = ArrivalPlacer(arrival_store, states, resolver, reader, auth_records, numbers.events)
     judge = PushJudge(NotificationStore(database), states, events, signer.server_name)
-    committer = Committer(database, stream, states, heads, events, auth_records, judge)
-    writer = RoomWriter(Lanes(), heads, head_store, builder, committer)
+    committer = Committer(database, streams, states, heads, events, auth_records, judge)
+    lanes = Lanes()
+    writer = RoomWriter(lanes, heads, head_store, builder, placer, committer)
     rooms, creator = RoomStore(database), RoomCreator(writer, profiles, gate, signer.server_name)
     old_rooms = OldRooms(states, events, MemberStore(database), TimelineStore(database))
     return Engine(
         rooms=rooms,
+        room_nids=numbers.rooms,
+        outliers=OutlierImporter(
+            lanes, arrival_store, OutlierStore(database), auth_records, numbers.events
+        ),
         events=events,
         event_cache=cache,
         states=states,
-        stream=stream,
+        stream=streams.live,
         writer=writer,
         committer=committer,
         judge=judge,

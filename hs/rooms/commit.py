@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
@@ -24,7 +24,7 @@ from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database, is_rolled_back
-from hs.storage.events import EventStore
+from hs.storage.events import HIDDEN, EventStore
 from hs.storage.room_writes import (
     AuthRow,
     EventRow,
@@ -34,7 +34,7 @@ from hs.storage.room_writes import (
     StateDelta,
     insert_batch,
 )
-from hs.storage.streams import StreamIds, StreamRange
+from hs.storage.streams import EventStreams, StreamRange
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Committer:
     def __init__(
         self,
         database: Database,
-        stream: StreamIds,
+        streams: EventStreams,
         states: RoomStates,
         heads: RoomHeads,
         events: EventStore,
@@ -68,7 +68,7 @@ class Committer:
         judge: PushJudge,
     ) -> None:
         self._database = database
-        self._stream = stream
+        self._streams = streams
         self._states = states
         self._heads = heads
         self._events = events
@@ -97,7 +97,7 @@ class Committer:
         roots = [root for placed in stage.placed for root in (placed.root, placed.room_root)]
         nodes = await self._states.pack(roots)
         published = asyncio.get_running_loop().create_future()
-        with self._stream.reserve(len(stage.placed)) as ids:
+        with self._streams.live.reserve(len(stage.placed)) as ids:
             try:
                 changes = await self._changes(stage, ids.first)
                 batch = self._batch(stage, ids.first, nodes, changes, is_new)
@@ -120,7 +120,28 @@ class Committer:
             committed = self._remember(stage, ids, changes)
             ids.on_published(lambda: self._announce(committed, published))
         await published
-        return {r.event_nid: SentEvent(r.event_id, r.event_nid, r.stream_ordering) for r in committed.records}
+        return {
+            placed.event_nid: SentEvent(placed.event.event_id, placed.event_nid, stream_ordering)
+            for stream_ordering, placed in enumerate(stage.placed, ids.first)
+        }
+
+    async def commit_history(self, stage: Stage) -> None:
+        """Write old events, which are no news and change nothing about where the room stands.
+
+        Whoever calls holds the room's lane.
+        """
+        room = stage.head.room
+        roots = [placed.root for placed in stage.placed]
+        nodes = await self._states.pack(roots)
+        relations = await self._judge.find_threads(stage)
+        # Downwards from 0, the newest first: the order of pages.
+        lowest = self._streams.history.take(len(stage.placed))
+        batch = self._batch(stage, lowest, nodes, _Changes((), (), (), Judgements(relations)), False)
+        async with self._database.write() as writer:
+            await insert_batch(writer, batch)
+        self._states.stored_history(room.room_nid, roots, stage.new_keys)
+        self._heads.set(stage.head)
+        self._keep(stage, lowest)
 
     def _tell(self, committed: Committed) -> None:
         for listener in self._listeners:
@@ -137,25 +158,34 @@ class Committer:
 
     def _remember(self, stage: Stage, ids: StreamRange, changes: _Changes) -> Committed:
         """What was committed, with the caches brought up to it."""
-        redacted = tuple(placed.redacts_nid for placed in stage.placed if placed.redacts_nid)
-        records = tuple(
-            EventRecord(_pack_record(stage, placed, ids.first + i)) for i, placed in enumerate(stage.placed)
-        )
-        self._events.remember(records, redacted)
-        self._auth_records.put(placed.auth for placed in stage.placed if placed.event.is_state)
+        records, redacted = self._keep(stage, ids.first)
+        # What is rejected or soft-failed is nobody's news.
+        shown = [i for i, placed in enumerate(stage.placed) if not placed.flags & HIDDEN]
+        judged = changes.judgements
         return Committed(
             stage.head.room,
             RoomPosition(INSTANCE, ids.last),
             stage.head.root.id,
-            records,
+            tuple(records[i] for i in shown),
             tuple(StateChange(d.type, d.state_key, d.replaced_nid, d.event_nid) for d in changes.deltas),
             tuple(
                 MembershipChange(m.user_id, m.membership, m.event_nid, m.stream_ordering, m.sender)
                 for m in changes.members
             ),
             redacted,
-            changes.judgements,
+            replace(judged, events=tuple(judged.events[i] for i in shown)),
         )
+
+    def _keep(self, stage: Stage, first: int) -> tuple[tuple[EventRecord, ...], tuple[int, ...]]:
+        """Put what was written into the caches; answers with it, and with the numbers of what was redacted."""
+        redacted = tuple(placed.redacts_nid for placed in stage.placed if placed.redacts_nid)
+        redacted += tuple(placed.event_nid for placed in stage.placed if placed.redacted_by_nid)
+        records = tuple(
+            EventRecord(_pack_record(stage, placed, first + i)) for i, placed in enumerate(stage.placed)
+        )
+        self._events.remember(records, redacted)
+        self._auth_records.put(placed.auth for placed in stage.placed if placed.event.is_state)
+        return records, redacted
 
     async def _changes(self, stage: Stage, first: int) -> _Changes:
         """What the stage changes beside adding events."""
@@ -243,7 +273,12 @@ class Committer:
             members=changes.members,
             gone_members=changes.gone_members,
             redactions=[(p.event.redacts, p.event_nid) for p in stage.placed if p.event.redacts is not None],
-            redacted=[(p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid],
+            redacted=[
+                *((p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid),
+                *((p.event_nid, p.redacted_by_nid) for p in stage.placed if p.redacted_by_nid),
+            ],
+            missing_prevs=_list_missing(stage),
+            placed_outliers=[p.event_nid for p in stage.placed if p.was_outlier],
             state_id=stage.head.root.id,
             new_room=(room.room_id, room.version.id) if is_new else None,
             exceptions=[
@@ -282,6 +317,12 @@ class Committer:
             push=judgement.push,
             is_read_by_sender=judgement.is_reading and self._judge.is_local(event.sender),
         )
+
+
+def _list_missing(stage: Stage) -> list[tuple[int, str]]:
+    """Previous events that we lack, each once; some may have come in the same batch."""
+    missing = {nid: event_id for placed in stage.placed for nid, event_id in placed.missing_prevs}
+    return [(nid, event_id) for nid, event_id in missing.items() if stage.find_staged(nid) is None]
 
 
 def _text(value: object) -> str | None:

@@ -5,6 +5,7 @@ Spec: client-server-api module "Push Notifications"; modules "Threading" and "Re
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cachetools import LRUCache
@@ -95,6 +96,15 @@ class PushJudge:
             audience.joined = None
         return Judgements(tuple(judgements), audience.take_flips())
 
+    async def find_threads(self, stage: Stage) -> tuple[Judgement, ...]:
+        """Which thread each of some old events is in; they notify nobody."""
+        relations = [find_relation(placed.event.content) for placed in stage.placed]
+        await self._look_up_threads(stage, [relation for relation in relations if relation is not None])
+        return tuple(
+            self._place_in_thread(stage.head.room.room_nid, placed, relation)
+            for placed, relation in zip(stage.placed, relations, strict=True)
+        )
+
     async def _load(self, stage: Stage) -> Audience:
         room = stage.head.room
         audience = self._audiences[room.room_nid] = Audience(room.room_id)
@@ -131,26 +141,23 @@ class PushJudge:
         self, stage: Stage, audience: Audience, placed: PlacedEvent, relation: Relation | None
     ) -> Judgement:
         event, room_nid = placed.event, stage.head.room.room_nid
-        thread = self._thread_of(room_nid, relation)
-        self._threads[room_nid, event.event_id] = EventThread(
-            placed.event_nid, thread.root_nid, thread.root_id
-        )
+        place = self._place_in_thread(room_nid, placed, relation)
         if placed.flags & HIDDEN:
-            return Judgement(relation, thread.root_nid, thread.root_id)
+            return place
         facts = await self._facts(stage, audience, placed)
         judged = JudgedEvent(event)
         push = level_of(PLAIN_RULES.evaluate(judged.plain, facts))
         exceptions = await audience.judge(judged, push, facts)
         if event.type == "m.room.member" and event.content.get("membership") == "invite":
             exceptions |= await self._judge_invite(room_nid, judged, facts, event.state_key or "", push)
-        return Judgement(
-            relation,
-            thread.root_nid,
-            thread.root_id,
-            push,
-            exceptions,
-            is_reading=event.type not in _NO_READING,
+        return replace(place, push=push, exceptions=exceptions, is_reading=event.type not in _NO_READING)
+
+    def _place_in_thread(self, room_nid: int, placed: PlacedEvent, relation: Relation | None) -> Judgement:
+        thread = self._thread_of(room_nid, relation)
+        self._threads[room_nid, placed.event.event_id] = EventThread(
+            placed.event_nid, thread.root_nid, thread.root_id
         )
+        return Judgement(relation, thread.root_nid, thread.root_id)
 
     async def _judge_invite(
         self, room_nid: int, event: JudgedEvent, facts: RoomFacts, target: str, push: int

@@ -29,8 +29,14 @@ class PlacedEvent:
     replaces_nid: int = 0
     transaction: Transaction | None = None
     redacts_nid: int = 0
+    # The redaction that came before it.
+    redacted_by_nid: int = 0
+    # Bits of hs.storage.events.Flag, and the auth rule that set them.
     flags: int = 0
     rule: str | None = None
+    was_outlier: bool = False
+    # (event_nid, event_id) of previous events that we lack.
+    missing_prevs: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,9 +142,13 @@ class RoomStates:
         self, room_nid: int, current: Node, roots: Sequence[Node], new_keys: Mapping[StateKey, int]
     ) -> None:
         """Keep trees and keys that a commit has just written; `current` is the room's state from now on."""
+        self.stored_history(room_nid, roots, new_keys)
+        self._store.remember_current(room_nid, current.id)
+
+    def stored_history(self, room_nid: int, roots: Sequence[Node], new_keys: Mapping[StateKey, int]) -> None:
+        """Keep trees and keys that were written without a change of the current state."""
         self._nodes.mark_stored(roots)
         self._store.remember_keys(room_nid, new_keys)
-        self._store.remember_current(room_nid, current.id)
 
     def forget_current(self, room_nid: int) -> None:
         """Let the database say what the room's state is: a commit may or may not have changed it."""

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from hs.matrix.errors import Forbidden, InvalidRoomState, LimitExceeded, MatrixError
 from hs.matrix.room_versions import RoomVersion
+from hs.rooms.arrivals import Arrival, ArrivalPlacer, MissingAuth, MissingHistory
 from hs.rooms.build import EventBuilder
 from hs.rooms.commit import Committer
 from hs.rooms.drafts import Draft, OnWrite, SentEvent, check_draft
@@ -17,6 +19,7 @@ from hs.rooms.head import RoomHeads, new_head
 from hs.rooms.lane import Lanes
 from hs.rooms.requests import Requests, is_repeated, list_keys
 from hs.rooms.stage import PlacedEvent, Stage
+from hs.storage.arrivals import Known
 from hs.storage.database import is_rolled_back
 from hs.storage.room_heads import HeadStore, TransactionKey
 from hs.storage.rooms import RoomInfo
@@ -33,10 +36,21 @@ _DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 MAX_QUEUE = 10_000
 
 
+# Called in the lane with the events just placed; may refuse by raising, which takes them back.
+OnPlaced = Callable[[Stage, Sequence[PlacedEvent | None]], Awaitable[None]]
+
+
+_Outcome: TypeAlias = SentEvent | PlacedEvent | None
+
+
 @dataclass(eq=False, slots=True)
 class _Job:
-    drafts: Sequence[Draft]
-    answer: asyncio.Future[list[SentEvent]]
+    """Drafts or arrivals that go in together, and what to do with the outcome."""
+
+    drafts: Sequence[Draft] = ()
+    arrivals: Sequence[Arrival] = ()
+    answer: asyncio.Future[Any] = field(kw_only=True)
+    on_placed: OnPlaced | None = None
     on_write: OnWrite | None = None
     # Of those drafts that a client may repeat.
     keys: Sequence[TransactionKey] = ()
@@ -49,16 +63,23 @@ class _Queue:
 
 
 class RoomWriter:
-    """Takes drafts of local users into rooms."""
+    """Takes drafts of local users, and events that were made elsewhere, into rooms."""
 
     def __init__(
-        self, lanes: Lanes, heads: RoomHeads, store: HeadStore, builder: EventBuilder, committer: Committer
+        self,
+        lanes: Lanes,
+        heads: RoomHeads,
+        store: HeadStore,
+        builder: EventBuilder,
+        placer: ArrivalPlacer,
+        committer: Committer,
     ) -> None:
         self._lanes = lanes
         self._heads = heads
         self._store = store
         self._requests = Requests(store)
         self._builder = builder
+        self._placer = placer
         self._committer = committer
         self._queues: dict[int, _Queue] = {}
         self._new_rooms: set[asyncio.Task[None]] = set()
@@ -78,16 +99,34 @@ class RoomWriter:
         """The drafts one after the other, in one commit: all of them or none."""
         for draft in drafts:
             check_draft(draft)
+        answer: asyncio.Future[list[SentEvent]] = asyncio.get_running_loop().create_future()
+        self._submit(room, _Job(drafts, answer=answer, on_write=on_write, keys=list_keys(drafts)))
+        return await answer
+
+    async def receive(
+        self,
+        room: RoomInfo,
+        arrivals: Sequence[Arrival],
+        on_placed: OnPlaced | None = None,
+        on_write: OnWrite | None = None,
+    ) -> list[PlacedEvent | None]:
+        """What became of events that were made elsewhere, once that is committed; None for those that we had.
+
+        All of them go in or none: MissingHistory and MissingAuth say what has to be fetched first.
+        """
+        answer: asyncio.Future[list[PlacedEvent | None]] = asyncio.get_running_loop().create_future()
+        job = _Job(arrivals=arrivals, answer=answer, on_placed=on_placed, on_write=on_write)
+        self._submit(room, job)
+        return await answer
+
+    def _submit(self, room: RoomInfo, job: _Job) -> None:
         queue = self._queues.setdefault(room.room_nid, _Queue())
         if len(queue.jobs) >= MAX_QUEUE:
             raise LimitExceeded("the room is too busy", retry_after_ms=10_000)
-        answer = asyncio.get_running_loop().create_future()
-        job = _Job(drafts, answer, on_write, list_keys(drafts))
         queue.jobs.append(job)
         if queue.worker is None:
             # The worker is a task of its own, so that no client's departure interrupts a commit.
             queue.worker = asyncio.create_task(self._work(room, queue), name=f"room {room.room_nid}")
-        return await job.answer
 
     async def create_room(
         self, version: RoomVersion, room_id: str | None, drafts: Sequence[Draft], on_write: OnWrite | None
@@ -112,6 +151,16 @@ class RoomWriter:
         commit.add_done_callback(self._new_rooms.discard)
         await asyncio.shield(commit)
         return room.room_id
+
+    async def receive_history(self, room: RoomInfo, arrivals: Sequence[Arrival]) -> list[PlacedEvent | None]:
+        """Old events get their places behind what we have of the room; as `receive` otherwise."""
+        async with self._lanes.turn(room.room_nid):
+            stage = Stage(await self._heads.get(room), {})
+            arrived = await self._placer.prepare(stage, arrivals)
+            placed = [await self._placer.add(stage, arrival, arrived) for arrival in arrivals]
+            if stage.placed:
+                await asyncio.shield(self._committer.commit_history(stage))
+        return placed
 
     async def close(self) -> None:
         """Wait until all queued work is done; nothing should be submitted any more."""
@@ -172,16 +221,18 @@ class RoomWriter:
         known = await self._requests.find(room, keys) if looks_up else self._requests.recall(room, keys)
         stage = Stage(await self._heads.get(room), known)
         await self._builder.prepare(stage, (draft for job in jobs for draft in job.drafts))
-        built: list[tuple[_Job, list[SentEvent | PlacedEvent]]] = []
+        arrivals = [arrival for job in jobs for arrival in job.arrivals]
+        arrived = await self._placer.prepare(stage, arrivals) if arrivals else Known()
+        built: list[tuple[_Job, list[_Outcome]]] = []
         refused: list[tuple[_Job, Exception]] = []
         for job in jobs:
             mark = stage.mark()
             try:
-                built.append((job, [await self._builder.add(stage, draft) for draft in job.drafts]))
+                built.append((job, await self._build(stage, job, arrived)))
             except Exception as error:  # worker loop: a job that cannot be built fails alone
                 if isinstance(error, _DATABASE_ERRORS):
                     raise
-                if not isinstance(error, MatrixError):
+                if not isinstance(error, MatrixError | MissingHistory | MissingAuth):
                     logger.exception("an event for room %s cannot be built", room.room_id)
                 stage.take_back(mark)
                 refused.append((job, error))
@@ -190,26 +241,41 @@ class RoomWriter:
         if stage.placed or on_writes:
             sent = await self._committer.commit(stage, on_writes)
         for job, outcomes in built:
-            answer = [sent[o.event_nid] if isinstance(o, PlacedEvent) else o for o in outcomes]
+            if job.arrivals:
+                _answer(job, outcomes)
+                continue
+            answer = [sent[o.event_nid] if isinstance(o, PlacedEvent) else o for o in outcomes if o]
             self._requests.remember(room, job.keys, answer)
-            if not job.answer.done():
-                job.answer.set_result(answer)
+            _answer(job, answer)
         # Only now: what they were judged by is in the room for certain.
         for job, reason in refused:
             await self._refuse(room, job, reason)
 
+    async def _build(self, stage: Stage, job: _Job, arrived: Known) -> list[_Outcome]:
+        """The job's events on the stage, in their order."""
+        outcomes: list[_Outcome] = [await self._builder.add(stage, draft) for draft in job.drafts]
+        placed = [await self._placer.add(stage, arrival, arrived) for arrival in job.arrivals]
+        if job.on_placed is not None:
+            await job.on_placed(stage, placed)
+        return [*outcomes, *placed]
+
     async def _refuse(self, room: RoomInfo, job: _Job, reason: Exception) -> None:
         """Fail the job, unless it repeats a request that was carried out when it was still allowed."""
-        if len(job.keys) == len(job.drafts):
+        if job.keys and len(job.keys) == len(job.drafts):
             found = await self._requests.find(room, job.keys)
-            if len(found) == len(job.keys) and not job.answer.done():
-                job.answer.set_result([found[key] for key in job.keys])
+            if len(found) == len(job.keys):
+                _answer(job, [found[key] for key in job.keys])
         _fail(job, reason)
 
 
 def _is_definite(error: Exception) -> bool:
     """Whether nothing was committed, for certain."""
     return isinstance(error, MatrixError) or is_rolled_back(error)
+
+
+def _answer(job: _Job, outcomes: Sequence[_Outcome]) -> None:
+    if not job.answer.done():
+        job.answer.set_result(outcomes)
 
 
 def _fail(job: _Job, error: Exception) -> None:

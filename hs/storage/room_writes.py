@@ -108,6 +108,10 @@ class RoomBatch:
     state_id: int = 0
     new_room: tuple[str, str] | None = None
     exceptions: Sequence[ExceptionRow] = ()
+    # (event_nid, event_id) of previous events that we lack.
+    missing_prevs: Sequence[tuple[int, str]] = ()
+    # Events that we have as outliers and that get their place now.
+    placed_outliers: Sequence[int] = ()
     # Users, and whether the room is quiet to them from the batch's first event on.
     quiet: Sequence[tuple[str, bool]] = ()
 
@@ -121,6 +125,8 @@ class RoomBatch:
             or self.state_nodes
             or self.redactions
             or self.redacted
+            or self.missing_prevs
+            or self.placed_outliers
         )
 
 
@@ -128,6 +134,10 @@ async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
     """Write the batch; all of it or, where a statement fails, none."""
     if batch.new_room is not None:
         await _insert_room(writer, batch, *batch.new_room)
+    if batch.placed_outliers:
+        await _delete_outliers(writer, batch)
+    if batch.missing_prevs:
+        await _insert_missing(writer, batch)
     await _insert_events(writer, batch)
     if batch.auth_rows or batch.deltas or batch.state_nodes:
         await _insert_state(writer, batch)
@@ -144,6 +154,27 @@ async def _insert_room(writer: Writer, batch: RoomBatch, room_id: str, room_vers
         batch.room_nid,
         room_id,
         room_version,
+    )
+
+
+async def _delete_outliers(writer: Writer, batch: RoomBatch) -> None:
+    """Take out the rows of events that are written anew, with their place."""
+    for table in ("events", "event_json", "auth_records"):
+        await writer.execute(
+            f"DELETE FROM {table} WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
+            batch.room_nid,
+            batch.placed_outliers,
+        )
+
+
+async def _insert_missing(writer: Writer, batch: RoomBatch) -> None:
+    await writer.execute(
+        "INSERT INTO backward_extremities (room_nid, event_nid, event_id) "
+        "SELECT $1, event_nid, event_id FROM unnest($2::bigint[], $3::text[]) AS n (event_nid, event_id) "
+        "ON CONFLICT DO NOTHING",
+        batch.room_nid,
+        [nid for nid, _ in batch.missing_prevs],
+        [event_id for _, event_id in batch.missing_prevs],
     )
 
 

@@ -48,6 +48,18 @@ class RoomStore:
             raise NotFound("unknown room")
         return room
 
+    async def ensure(self, room_id: str, version: RoomVersion, room_nid: int) -> RoomInfo:
+        """The room, entered with this number where it is new: of rooms of other servers we know no more at first."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "INSERT INTO rooms (room_nid, room_id, room_version, created_ts) "
+                "VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint) ON CONFLICT (room_id) DO NOTHING",
+                room_nid,
+                room_id,
+                version.id,
+            )
+        return await self.get(room_id)
+
     async def list_by_nids(self, room_nids: Sequence[int]) -> dict[int, RoomInfo]:
         """The rooms with these numbers, by number."""
         found = {nid: room for nid in room_nids if (room := self._by_nid.get(nid)) is not None}

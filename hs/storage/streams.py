@@ -102,11 +102,34 @@ class NidAllocator:
         return [self._free.popleft() for _ in range(count)]
 
 
+class HistoryIds:
+    """Places of old events in the stream of all rooms' events: below 0, so that they are nobody's news."""
+
+    def __init__(self, lowest: int) -> None:
+        self._lowest = min(lowest, 0)
+
+    def take(self, count: int) -> int:
+        """The first of `count` consecutive ids, all of them below those that were taken before."""
+        self._lowest -= count
+        return self._lowest
+
+
+@dataclass(frozen=True, slots=True)
+class EventStreams:
+    """Where new and old events get their places in the stream from."""
+
+    live: StreamIds
+    history: HistoryIds
+
+
 async def load_stream(database: Database, query: str) -> StreamIds:
     """A stream that goes on after the newest id that `query` finds."""
     return StreamIds(await database.fetchval(query) or 0)
 
 
-async def load_room_stream(database: Database) -> StreamIds:
-    """The stream of all rooms' events."""
-    return await load_stream(database, "SELECT max(stream_ordering) FROM events")
+async def load_event_streams(database: Database) -> EventStreams:
+    """The stream of all rooms' events, in both directions."""
+    live = await load_stream(database, "SELECT max(stream_ordering) FROM events")
+    return EventStreams(
+        live, HistoryIds(await database.fetchval("SELECT min(stream_ordering) FROM events") or 0)
+    )

@@ -1,0 +1,395 @@
+"""Events that were made elsewhere get their place in a room, judged in the room's lane.
+
+Spec: server-server-api "Checks performed on receipt of a PDU", 4 to 6, "Rejection", "Soft failure". Checks 1
+to 3 (`hs.rooms.checks`) and all that asks the network (`hs.rooms.gaps`) come before; nothing here waits for others.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hs._fast import event_auth
+from hs._fast.event_auth import AuthRecord
+from hs._fast.state_tree import EMPTY, Node
+from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, select_auth_keys
+from hs.matrix.event import Event
+from hs.matrix.ids import server_of
+from hs.rooms.head import Extremity
+from hs.rooms.resolve import StateResolver
+from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.stage_reader import CREATE, POWER, StageReader
+from hs.rooms.state import RoomStates
+from hs.storage.arrivals import ArrivalStore, HeldEvent, Known
+from hs.storage.auth_records import AuthRecordStore
+from hs.storage.events import Flag
+from hs.storage.state import StateKey
+from hs.storage.streams import NidAllocator
+
+# How far back is looked for what a soft-failed or rejected event was built on, when history goes on from it.
+_MAX_HIDDEN = 1000
+_DEFAULT_REDACT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event whose format, hashes and signatures were checked.
+
+    `state_before` says what the state before it is where we lack its history: (type, state_key) to numbers of
+    events that we hold. It is resolved with the states after those previous events that we have.
+    """
+
+    event: Event
+    state_before: Mapping[StateKey, int] | None = None
+    # It begins the room anew for us: nothing that we knew of it before is built upon.
+    is_beginning: bool = False
+    # Old history: it never changes where the room stands now.
+    is_history: bool = False
+
+
+class MissingHistory(Exception):
+    """We lack previous events of an event, and nobody has said what the state before it is."""
+
+    def __init__(self, event_ids: Sequence[str]) -> None:
+        super().__init__(f"{len(event_ids)} previous events are missing")
+        self.event_ids = event_ids
+
+
+class MissingAuth(Exception):
+    """We lack auth events of an event."""
+
+    def __init__(self, event_ids: Sequence[str]) -> None:
+        super().__init__(f"{len(event_ids)} auth events are missing")
+        self.event_ids = event_ids
+
+
+@dataclass(frozen=True, slots=True)
+class _Prev:
+    """A previous event; `root` is the state after it, None where that is not known."""
+
+    event_nid: int
+    root: Node | None
+    is_hidden: bool = False
+    is_new: bool = False
+    event_id: str = ""
+
+
+class ArrivalPlacer:
+    """Judges arrivals and places them on a stage."""
+
+    def __init__(
+        self,
+        store: ArrivalStore,
+        states: RoomStates,
+        resolver: StateResolver,
+        reader: StageReader,
+        auth_records: AuthRecordStore,
+        event_nids: NidAllocator,
+    ) -> None:
+        self._store = store
+        self._states = states
+        self._resolver = resolver
+        self._reader = reader
+        self._auth_records = auth_records
+        self._event_nids = event_nids
+
+    async def prepare(self, stage: Stage, arrivals: Iterable[Arrival]) -> Known:
+        """What the database knows of the arrivals and of what they refer to; two queries for all of them."""
+        events = [arrival.event for arrival in arrivals]
+        arriving = [event.event_id for event in events]
+        wanted = dict.fromkeys(arriving)
+        keys: dict[StateKey, None] = {CREATE: None}
+        for event in events:
+            wanted |= dict.fromkeys((*event.prev_events, *event.auth_events))
+            if event.redacts is not None:
+                wanted[event.redacts] = None
+            keys |= dict.fromkeys(
+                select_auth_keys(event.version, event.type, event.sender, event.state_key, event.content)
+            )
+        known = await self._store.find(stage.head.room.room_nid, list(wanted), arriving)
+        await self._reader.look_up(stage, keys)
+        return known
+
+    async def add(self, stage: Stage, arrival: Arrival, known: Known) -> PlacedEvent | None:
+        """The event with its place, flags and all; None where it was there before.
+
+        Raises MissingHistory and MissingAuth, which say what has to be fetched first.
+        """
+        event = arrival.event
+        held = known.held.get(event.event_id)
+        if stage.find_staged_id(event.event_id) is not None or (held is not None and not held.is_outlier):
+            return None
+        prevs = [await self._prev(stage, event_id, known) for event_id in event.prev_events]
+        lacking = [prev.event_id for prev in prevs if prev.root is None]
+        if lacking and arrival.state_before is None:
+            raise MissingHistory(lacking)
+        auth = await self._auth(stage, event, known)
+        before = await self._state_before(stage, arrival, prevs)
+        nid = held.event_nid if held is not None else known.awaited.get(event.event_id)
+        if nid is None:
+            [nid] = await self._event_nids.take(1)
+        record = make_record(event, nid, auth, is_rejected=False)
+        flags, rule = await self._judge(stage, arrival, record, auth, before, prevs)
+        if flags & Flag.REJECTED:
+            record = make_record(event, nid, auth, is_rejected=True)
+        placed = PlacedEvent(
+            event,
+            nid,
+            tuple(prev.event_nid for prev in prevs),
+            before,
+            stage.head.root,
+            record,
+            flags=int(flags),
+            rule=rule,
+            was_outlier=held is not None,
+            missing_prevs=tuple((prev.event_nid, prev.event_id) for prev in prevs if prev.is_new),
+        )
+        if event.state_key is not None and not flags & Flag.REJECTED:
+            await self._reader.enter_state(stage, placed, event.state_key)
+        await self._redact(stage, placed, known)
+        stage.place(placed)
+        if not flags and not arrival.is_history:
+            await self._advance(stage, arrival, placed, prevs, known)
+        return placed
+
+    # --- what it refers to --------------------------------------------------------------------------
+
+    async def _prev(self, stage: Stage, event_id: str, known: Known) -> _Prev:
+        staged = stage.find_staged_id(event_id)
+        if staged is not None:
+            return _Prev(staged.event_nid, staged.root, bool(staged.flags))
+        held = known.held.get(event_id)
+        if held is not None and not held.is_outlier:
+            return _Prev(held.event_nid, self._root_after(stage, held), held.is_hidden)
+        if held is not None:
+            # It has a number, and is awaited from now on.
+            return _Prev(held.event_nid, None, is_new=True, event_id=event_id)
+        awaited = known.awaited.get(event_id)
+        if awaited is None:
+            [awaited] = await self._event_nids.take(1)
+            # Others of the batch may refer to it, too.
+            known.awaited[event_id] = awaited
+        return _Prev(awaited, None, is_new=True, event_id=event_id)
+
+    def _root_after(self, stage: Stage, held: HeldEvent) -> Node:
+        for extremity in stage.head.extremities:
+            if extremity.event_nid == held.event_nid:
+                return extremity.root
+        return self._states.root(held.state_id)
+
+    async def _auth(self, stage: Stage, event: Event, known: Known) -> list[AuthRecord]:
+        """The auth records of the event's whole auth_events list, in its order."""
+        nids: list[int] = []
+        missing: list[str] = []
+        for event_id in event.auth_events:
+            staged, held = stage.find_staged_id(event_id), known.held.get(event_id)
+            if staged is not None:
+                nids.append(staged.event_nid)
+            elif held is not None:
+                nids.append(held.event_nid)
+            else:
+                missing.append(event_id)
+        if missing:
+            raise MissingAuth(missing)
+        stored = [nid for nid in nids if stage.find_staged(nid) is None]
+        found = await self._auth_records.get_many(stage.head.room.room_nid, stored)
+        return [self._auth_record(stage, nid, found) for nid in nids]
+
+    def _auth_record(self, stage: Stage, nid: int, found: Mapping[int, AuthRecord]) -> AuthRecord:
+        staged = stage.find_staged(nid)
+        if staged is not None:
+            return staged.auth
+        # A message has none: as an auth event it is refused by the rules, whatever it says.
+        return found.get(nid) or message_record(nid)
+
+    async def _state_before(self, stage: Stage, arrival: Arrival, prevs: Sequence[_Prev]) -> Node:
+        roots = [prev.root for prev in prevs if prev.root is not None]
+        if arrival.is_beginning:
+            roots = []
+        if arrival.state_before is not None:
+            roots.append(await self._reader.make_root(stage, arrival.state_before))
+        return await self._resolver.resolve(stage, roots) if roots else EMPTY
+
+    # --- judging ------------------------------------------------------------------------------------
+
+    async def _judge(
+        self,
+        stage: Stage,
+        arrival: Arrival,
+        record: AuthRecord,
+        auth: Sequence[AuthRecord],
+        before: Node,
+        prevs: Sequence[_Prev],
+    ) -> tuple[Flag, str | None]:
+        """The event's flags, and the rule that refuses it. Spec: checks 4, 5 and 6."""
+        event = arrival.event
+        if not prevs and not await self._is_creation(stage, record):
+            return Flag.REJECTED, "event.prev_events"
+        state = await self._reader.records_at(stage, before, [CREATE])
+        verdict = check_auth_list(event.version, record, auth, state.get(CREATE))
+        if isinstance(verdict, Rejected):
+            return Flag.REJECTED, verdict.rule
+        verdict = await self._reader.judge_by_state(stage, before, record, event.version)
+        if isinstance(verdict, Rejected):
+            return Flag.REJECTED, verdict.rule
+        if arrival.is_history or arrival.is_beginning:
+            return Flag(0), None
+        verdict = await self._judge_by_now(stage, arrival, record, before, prevs)
+        if isinstance(verdict, Rejected):
+            return Flag.SOFT_FAILED, verdict.rule
+        return Flag(0), None
+
+    async def _is_creation(self, stage: Stage, record: AuthRecord) -> bool:
+        """Whether it is the event that the room began with; no other one can begin it again."""
+        found = await self._reader.find_nids(stage, stage.head.root, [CREATE])
+        return found.get(CREATE) == record.nid
+
+    async def _judge_by_now(
+        self, stage: Stage, arrival: Arrival, record: AuthRecord, before: Node, prevs: Sequence[_Prev]
+    ) -> Verdict:
+        """Judge the event by the room's current state, which the lane's own commits have made."""
+        head, version = stage.head, arrival.event.version
+        verdict = await self._reader.judge_by_state(stage, head.root, record, version)
+        if not isinstance(verdict, Rejected) or arrival.state_before is None:
+            return verdict
+        # We have missed some of the room: what is said of the state before the event may be newer than what we
+        # know, a join above all. A ban that we know of wins in the resolution.
+        merged = await self._resolver.resolve(stage, [head.root, before])
+        return await self._reader.judge_by_state(stage, merged, record, version)
+
+    # --- the room after it ----------------------------------------------------------------------------
+
+    async def _advance(
+        self,
+        stage: Stage,
+        arrival: Arrival,
+        placed: PlacedEvent,
+        prevs: Sequence[_Prev],
+        known: Known,
+    ) -> None:
+        """Let the room's extremities and current state follow from an accepted event."""
+        extremity = Extremity(placed.event_nid, placed.event.event_id, placed.event.depth, placed.root)
+        if arrival.is_beginning:
+            stage.advance([extremity], placed.root)
+            placed.room_root = placed.root
+            return
+        covered = await self._covered(stage, prevs)
+        extremities = [e for e in stage.head.extremities if e.event_nid not in covered]
+        if not await self._is_built_upon(stage, placed, known):
+            extremities.append(extremity)
+        placed.room_root = await self._resolver.resolve(stage, [e.root for e in extremities])
+        stage.advance(extremities, placed.room_root)
+
+    async def _covered(self, stage: Stage, prevs: Sequence[_Prev]) -> set[int]:
+        """The events that are no extremities any more.
+
+        An accepted event may build on hidden ones: what those were built on is history, too.
+        """
+        covered = {prev.event_nid for prev in prevs}
+        hidden = [prev.event_nid for prev in prevs if prev.is_hidden]
+        seen = set(hidden)
+        while hidden and len(seen) < _MAX_HIDDEN:
+            found: list[tuple[int, ...]] = []
+            stored = []
+            for nid in hidden:
+                staged = stage.find_staged(nid)
+                if staged is not None:
+                    found.append(staged.prev_nids)
+                else:
+                    stored.append(nid)
+            room_nid = stage.head.room.room_nid
+            rows = await self._store.find_held_nids(room_nid, stored) if stored else {}
+            found += [row.prev_nids for row in rows.values()]
+            below = {nid for nids in found for nid in nids} - covered
+            covered |= below
+            known = await self._store.find_held_nids(room_nid, list(below)) if below else {}
+            staged_hidden = [n for n in below if (p := stage.find_staged(n)) is not None and p.flags]
+            hidden = [n for n, row in known.items() if row.is_hidden and not row.is_outlier] + staged_hidden
+            hidden = [nid for nid in hidden if nid not in seen]
+            seen |= set(hidden)
+        return covered
+
+    async def _is_built_upon(self, stage: Stage, placed: PlacedEvent, known: Known) -> bool:
+        """Whether history that we have goes on from the event already: it fills a gap."""
+        nid = placed.event_nid
+        if any(nid in other.prev_nids and not other.flags for other in stage.placed):
+            return True
+        if not placed.was_outlier and placed.event.event_id not in known.awaited:
+            return False
+        return await self._store.is_built_upon(stage.head.room.room_nid, nid)
+
+    # --- redactions -----------------------------------------------------------------------------------
+
+    async def _redact(self, stage: Stage, placed: PlacedEvent, known: Known) -> None:
+        """Note what the event redacts, and which redaction of it came first.
+
+        Spec: rooms/v3 "Handling redactions": a redaction counts where its sender has the power, or
+        shares the server of the sender of what is redacted.
+        """
+        event = placed.event
+        if placed.flags:
+            return
+        if event.redacts is not None:
+            target = await self._find_target(stage, event.redacts, known)
+            if target is not None and await self._may_redact(stage, placed.root, event.sender, target[1]):
+                placed.redacts_nid = target[0]
+        for nid, sender in known.redactions.get(event.event_id, ()):
+            if await self._may_redact(stage, stage.head.root, sender, event.sender):
+                placed.redacted_by_nid = nid
+                return
+
+    async def _find_target(self, stage: Stage, event_id: str, known: Known) -> tuple[int, str] | None:
+        staged = stage.find_staged_id(event_id)
+        if staged is not None:
+            return staged.event_nid, staged.event.sender
+        held = known.held.get(event_id)
+        if held is None:
+            return None
+        sender = await self._store.find_sender(stage.head.room.room_nid, held.event_nid)
+        return None if sender is None else (held.event_nid, sender)
+
+    async def _may_redact(self, stage: Stage, root: Node, sender: str, target_sender: str) -> bool:
+        if sender == target_sender or server_of(sender) == server_of(target_sender):
+            return True
+        found = await self._reader.records_at(stage, root, [CREATE, POWER])
+        levels = found.get(POWER)
+        power = event_auth.power_of(stage.head.room.version.number, sender, found.get(CREATE), levels)
+        needed: int = _DEFAULT_REDACT
+        if levels is not None and levels.payload is not None:
+            needed = levels.payload["levels"].get("redact", _DEFAULT_REDACT)
+        return power >= needed
+
+
+def make_record(event: Event, nid: int, auth: Sequence[AuthRecord], *, is_rejected: bool) -> AuthRecord:
+    """The auth record of an event with this number; `auth` are the records of its auth_events."""
+    return event_auth.make_record(
+        version=event.version.number,
+        nid=nid,
+        event_id=event.event_id,
+        type=event.type,
+        state_key=event.state_key,
+        sender=event.sender,
+        room_id=event.room_id,
+        origin_server_ts=event.origin_server_ts,
+        depth=event.depth,
+        content=event.content,
+        auth_nids=[record.nid for record in auth],
+        prev_event_ids=event.prev_events,
+        redacts=event.redacts,
+        rejected=is_rejected,
+    )
+
+
+def message_record(nid: int) -> AuthRecord:
+    """What stands for a message that an event calls an auth event: the rules refuse it."""
+    return event_auth.make_record(
+        version=1,
+        nid=nid,
+        event_id="",
+        type="",
+        state_key=None,
+        sender="",
+        room_id="",
+        origin_server_ts=0,
+        depth=0,
+        content={},
+        auth_nids=(),
+    )
