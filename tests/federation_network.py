@@ -23,6 +23,7 @@ from aiohttp import web
 from yarl import URL
 
 from tests.certificates import Authority
+from tests.listening import let_sockets_close, listening
 
 _ORIGIN = re.compile(r'origin="?([^",]+)"?')
 # Of one hop only.
@@ -117,6 +118,12 @@ class Network:
             link.fate, link.delay = Fate.PASS, None
             link.let_go()
 
+    async def close(self) -> None:
+        """Let go of all connections to servers."""
+        self.heal()
+        await self._session.close()
+        await let_sockets_close()
+
     @asynccontextmanager
     async def switch(self, name: str, port: int, behind: str) -> AsyncIterator[None]:
         """The port that others reach the server of this name at; `behind` is the URL of its own listener."""
@@ -124,14 +131,8 @@ class Network:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await self._forward(name, behind, request)
 
-        runner = web.ServerRunner(web.Server(handle, auto_decompress=False), shutdown_timeout=0.1)
-        await runner.setup()
-        context = self._authority.server_context()
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context, reuse_address=True).start()
-        try:
+        async with listening(handle, "127.0.0.1", port, self._authority.server_context()):
             yield
-        finally:
-            await runner.cleanup()
 
     async def _forward(self, name: str, behind: str, request: web.BaseRequest) -> web.StreamResponse:
         data = await request.read()

@@ -99,7 +99,7 @@ class FederationTown:
             ]
             yield cls(towns, network)
             # What is held back would keep the servers from ending.
-            network.heal()
+            await network.close()
 
     @property
     def names(self) -> list[str]:

@@ -9,6 +9,7 @@
 What is sent here may break every rule: `forge` makes events that `send` would not.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from hs.matrix.signing import required_signers
 from tests.room_builder import BuiltEvent, RoomBuilder
 
 Pdu = dict[str, Any]
+
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -47,6 +50,8 @@ class RemoteRoom(RoomBuilder):
     ) -> "RemoteRoom":
         """A new room with its creator in it; options as of `RoomBuilder.start`."""
         room = cls(version_id, signing_keys)
+        if not room.version.room_id_is_create_hash:
+            room.room_id = f"!room{next(_numbers)}:{creator.partition(':')[2]}"
         room.start(creator, **options)
         return room
 
@@ -94,6 +99,12 @@ class RemoteRoom(RoomBuilder):
         return {event.pdu["state_key"].partition(":")[2] for event in joined}
 
     # --- events of our own
+
+    def send(self, type: str, sender: str, content: Mapping[str, Any], **options: Any) -> BuiltEvent:
+        """One more event, as of `RoomBuilder.send`; its id is no other room's either."""
+        if self.version.has_reference_pairs and options.get("event_id") is None:
+            options["event_id"] = f"$e{next(_numbers)}:{sender.partition(':')[2]}"
+        return super().send(type, sender, content, **options)
 
     def say(self, sender: str, text: str, **options: Any) -> BuiltEvent:
         """A message."""
@@ -171,7 +182,9 @@ class RemoteRoom(RoomBuilder):
     def finish(self, proto: Mapping[str, Any], server: str) -> tuple[Pdu, str]:
         """A draft as an event that the server has signed, and its id."""
         assert self.signing_keys is not None
-        event = sign_event(dict(proto), self.version, server, self.signing_keys[server])
+        # Who made the template has no say in the id, which v1 and v2 choose.
+        proto = {key: value for key, value in proto.items() if key != "event_id"}
+        event = sign_event(proto, self.version, server, self.signing_keys[server])
         return pdu_dict(event), event.event_id
 
     def countersign(self, event: Event) -> Pdu:

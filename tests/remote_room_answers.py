@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hs.matrix.event import Event, pdu_dict, sign_event
+from hs.matrix.event import Event, InvalidEvent, pdu_dict, sign_event
 from hs.matrix.ids import server_of
 from hs.matrix.room_versions import ROOM_VERSIONS
 from tests.remote_room import Pdu, RemoteRoom
@@ -69,7 +69,10 @@ class RoomAnswers:
         room = self._world.rooms.get(pdu.get("room_id", ""))
         if room is None:
             return {}
-        event = room.parse(pdu)
+        try:
+            event = room.parse(pdu)
+        except InvalidEvent:
+            return {}
         room.receive(pdu)
         return {event.event_id: {}}
 

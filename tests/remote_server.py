@@ -16,7 +16,6 @@ Requests without a right signature are refused, and listed in `complaints`.
 import asyncio
 import itertools
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from unpaddedbase64 import decode_base64
 from yarl import URL
 
 from tests.certificates import Authority, Certificate
+from tests.listening import listening
 from tests.remote_answers import RemoteAnswers
 from tests.remote_room import Pdu, RemoteRoom
 from tests.remote_room_answers import FEDERATION
@@ -85,27 +85,21 @@ class RemoteServer:
         certificate: Certificate | None = None,
     ) -> AsyncIterator["RemoteServer"]:
         """A listening server. Its name is its address, "127.0.0.1:PORT", where none is given."""
-        sockets = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, 0)
-        port = sockets.sockets[0].getsockname()[1]
-        sockets.close()
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         connector = aiohttp.TCPConnector(ssl=authority.client_context())
+        context = authority.server_context(certificate)
         async with aiohttp.ClientSession(connector=connector) as session:
             # Each request is made once; aiohttp would ask again where a connection ends before the answer.
             session._retry_connection = False
-            remote = cls(name or address, session)
-            remote.address = address
-            runner = await remote._listen(host, port, authority.server_context(certificate))
-            try:
-                yield remote
-            finally:
-                await runner.cleanup()
+            remote: RemoteServer
 
-    async def _listen(self, host: str, port: int, context: ssl.SSLContext) -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, host, port, ssl_context=context, reuse_address=True).start()
-        return runner
+            async def handle(request: web.BaseRequest) -> web.StreamResponse:
+                return await remote._handle(request)
+
+            async with listening(handle, host, 0, context) as port:
+                address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                remote = cls(name or address, session)
+                remote.address = address
+                yield remote
 
     # --- what it has
 
