@@ -13,7 +13,7 @@ class DestinationStore:
     async def list_failing(self, limit: int) -> list[Failing]:
         """Those that wait longest first, `limit` of them."""
         rows = await self._database.fetch(
-            "SELECT server_name, failures, failing_since_ts, retry_ts FROM destinations "
+            "SELECT server_name, failures, failing_since_ts, failed_ts, retry_ts FROM destinations "
             "ORDER BY retry_ts DESC LIMIT $1",
             limit,
         )
@@ -23,12 +23,13 @@ class DestinationStore:
         """Keep a failure."""
         async with self._database.write_once() as writer:
             await writer.execute(
-                "INSERT INTO destinations (server_name, failures, failing_since_ts, retry_ts) "
-                "VALUES ($1, $2, $3, $4) ON CONFLICT (server_name) DO UPDATE SET failures = excluded.failures, "
-                "failing_since_ts = excluded.failing_since_ts, retry_ts = excluded.retry_ts",
+                "INSERT INTO destinations (server_name, failures, failing_since_ts, failed_ts, retry_ts) "
+                "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (server_name) DO UPDATE SET failures = excluded.failures, "
+                "failing_since_ts = excluded.failing_since_ts, failed_ts = excluded.failed_ts, retry_ts = excluded.retry_ts",
                 failing.server_name,
                 failing.failures,
                 failing.failing_since_ts,
+                failing.failed_ts,
                 failing.retry_ts,
             )
 

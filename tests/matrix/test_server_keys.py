@@ -215,9 +215,10 @@ def test_a_notary_asks_again_after_half_of_an_answers_life() -> None:
 
 @given(st.integers(1, 200), st.floats(0, 1))
 def test_waits_double_up_to_some_hours(failures: int, dice: float) -> None:
-    before = None if failures == 1 else Failing(HERE, failures - 1, NOW - 5, NOW)
+    before = None if failures == 1 else Failing(HERE, failures - 1, NOW - 5, NOW - 1, NOW)
     failing = fail_again(HERE, before, NOW, dice)
     assert failing.failures == failures
+    assert failing.failed_ts == NOW
     assert failing.failing_since_ts == (NOW if before is None else NOW - 5)
     wait_ms = min(FIRST_RETRY_MS * 2 ** (failures - 1), LAST_RETRY_MS)
     assert wait_ms * (1 - SPREAD / 2) - 1 <= failing.retry_ts - NOW <= wait_ms * (1 + SPREAD / 2) + 1

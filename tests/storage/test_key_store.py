@@ -39,7 +39,7 @@ async def test_the_servers_own_answer_stays_whatever_a_notary_says(database: Dat
 
 async def test_failing_servers_are_kept_until_they_answer(database: Database) -> None:
     store = DestinationStore(database)
-    first, second = Failing("a.example", 1, 10, 20), Failing("b.example", 2, 10, 30)
+    first, second = Failing("a.example", 1, 10, 15, 20), Failing("b.example", 2, 10, 15, 30)
     await store.set_failing(first)
     await store.set_failing(replace(second, failures=1))
     await store.set_failing(second)

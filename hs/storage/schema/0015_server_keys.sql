@@ -26,8 +26,9 @@ CREATE TABLE server_key_answers (
 CREATE TABLE destinations (
     server_name text PRIMARY KEY,
     failures integer NOT NULL,
-    -- Since when it does not answer, and when it may be asked again.
+    -- When it failed first and last, and when it may be asked again.
     failing_since_ts bigint NOT NULL,
+    failed_ts bigint NOT NULL,
     retry_ts bigint NOT NULL
 );
 CREATE INDEX destinations_retry ON destinations (retry_ts);

@@ -1,0 +1,295 @@
+"""Keys of other servers: from memory, the database, the server itself, or servers that vouch for it, in this order.
+
+Spec: server-server-api "Retrieving server keys"; rooms/v5 "Signing key validity period".
+
+A server is asked by one flight at a time, which everybody joins who wants its keys. After an answer it is
+left alone for half a minute, after none for longer and longer: whoever claims to be that server, or
+signs with keys that nobody has, cannot make us ask again and again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from cachetools import LRUCache
+
+from hs.matrix.keys import BadSignature, ServerKey
+from hs.matrix.server_keys import BadKeyAnswer, KeyAnswer, KnownKey, merge_keys, read_key_answer
+from hs.matrix.signing import verify_json
+from hs.net.own_keys import OwnKeys
+
+logger = logging.getLogger(__name__)
+
+Wanted = Mapping[str, Mapping[str, int]]
+"""Until when a key must be valid at least, in milliseconds, by key id, by server."""
+
+Keys = dict[str, dict[str, ServerKey]]
+"""Keys by key id, by server: what `verify_event_signatures` takes."""
+
+# A kilobyte each: the servers of a few very large rooms.
+_REMEMBERED: Final = 10_000
+# Servers asked at once, and flights that wait or run in all; more than a join of the largest room needs.
+_AT_ONCE: Final = 50
+_MAX_FLIGHTS: Final = 10_000
+_NOTARIES_AT_ONCE: Final = 4
+_NOTARY_BATCH: Final = 100
+
+_PAUSE_MS: Final = 30_000
+_FIRST_RETRY_MS: Final = 60_000
+_LAST_RETRY_MS: Final = 3600_000
+
+
+class KeyStore(Protocol):
+    """Where keys are kept."""
+
+    async def list_keys(self, server_names: Collection[str]) -> list[KnownKey]:
+        """All keys that we know of these servers."""
+
+    async def list_answers(self, server_names: Collection[str]) -> dict[str, KeyAnswer]:
+        """The newest answer of each of these servers that has given one; its keys are left out."""
+
+    async def set_keys(self, changed: Iterable[KnownKey], answers: Iterable[KeyAnswer]) -> None:
+        """Keep what has changed, and the answers that said so; a notary's takes no place of the server's own."""
+
+
+class KeySource(Protocol):
+    """Asks others; never raises for what they do."""
+
+    @property
+    def notaries(self) -> Collection[str]:
+        """Servers that we believe what they say of others."""
+
+    async def fetch(self, server_name: str) -> Any:
+        """The server's answer about its own keys, decoded JSON; None where there is none."""
+
+    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any]:
+        """What a notary answers about the keys of others, decoded JSON."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """When a server, and the notaries about it, may be asked again."""
+
+    direct_ms: int = 0
+    notaries_ms: int = 0
+    failures: int = 0
+    # Nothing in the database either; saves strangers' made-up names a query each.
+    is_unknown: bool = False
+
+
+class ServerKeys:
+    """Gets keys, many at once."""
+
+    def __init__(self, store: KeyStore, source: KeySource, own: OwnKeys, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._source = source
+        self._own = own
+        self._now_ms = now_ms
+        self._known: LRUCache[str, dict[str, KnownKey]] = LRUCache(_REMEMBERED)
+        self._attempts: LRUCache[str, _Attempts] = LRUCache(_REMEMBERED)
+        self._flights: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._for_notaries: dict[str, tuple[Mapping[str, int], asyncio.Future[None]]] = {}
+        self._notary_tasks: set[asyncio.Task[None]] = set()
+
+    async def get_keys(self, wanted: Wanted) -> Keys:
+        """All keys known of the wanted servers, once those that lack a wanted key have been asked.
+
+        Keys that nobody has, or that are not valid for as long as wanted, are simply not there, or not for that long.
+        """
+        others = {name: key_ids for name, key_ids in wanted.items() if name != self._own.server_name}
+        await self._load(others)
+        # Twice: a flight that others have begun may not have wanted the same keys.
+        for _ in range(2):
+            flights = [
+                flight
+                for name, key_ids in others.items()
+                if self._missing(name, key_ids) and (flight := self._start_flight(name, key_ids)) is not None
+            ]
+            if not flights:
+                break
+            await asyncio.wait(flights)
+        keys = {
+            name: {key_id: known.key for key_id, known in self._known.get(name, {}).items()}
+            for name in others
+        }
+        if self._own.server_name in wanted:
+            keys[self._own.server_name] = self._own.server_keys()
+        return keys
+
+    async def needs_fetch(self, server_name: str, key_ids: Mapping[str, int]) -> bool:
+        """Whether `get_keys` would have to ask somebody."""
+        if server_name == self._own.server_name:
+            return False
+        await self._load([server_name])
+        is_missing = bool(self._missing(server_name, key_ids))
+        return is_missing and server_name not in self._flights and self._may_ask(server_name)
+
+    async def refresh(self, server_names: Collection[str]) -> None:
+        """Ask these servers themselves, those left out that may not be asked again yet."""
+        await self._load(server_names)
+        flights = [self._start_flight(name, {}) for name in server_names if self._may_ask_directly(name)]
+        if running := [flight for flight in flights if flight is not None]:
+            await asyncio.wait(running)
+
+    async def close(self) -> None:
+        """Cut what is under way."""
+        tasks = [*self._flights.values(), *self._notary_tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, server_names: Collection[str]) -> None:
+        """Bring into memory what the database has of these servers."""
+        absent = [
+            name
+            for name in server_names
+            if name not in self._known and not ((a := self._attempts.get(name)) and a.is_unknown)
+        ]
+        if not absent:
+            return
+        found: dict[str, dict[str, KnownKey]] = {}
+        for known in await self._store.list_keys(absent):
+            found.setdefault(known.server_name, {})[known.key.key_id] = known
+        for name, keys in found.items():
+            # What a flight has put there meanwhile is newer.
+            self._known.setdefault(name, keys)
+
+    def _missing(self, server_name: str, key_ids: Mapping[str, int]) -> dict[str, int]:
+        known, now_ms = self._known.get(server_name, {}), self._now_ms()
+        return {
+            key_id: minimum_ts
+            for key_id, minimum_ts in key_ids.items()
+            if key_id not in known or not known[key_id].is_enough(minimum_ts, now_ms)
+        }
+
+    def _may_ask_directly(self, server_name: str) -> bool:
+        attempts = self._attempts.get(server_name)
+        return attempts is None or self._now_ms() >= attempts.direct_ms
+
+    def _may_ask(self, server_name: str) -> bool:
+        attempts = self._attempts.get(server_name)
+        return attempts is None or self._now_ms() >= min(attempts.direct_ms, attempts.notaries_ms)
+
+    def _start_flight(self, server_name: str, key_ids: Mapping[str, int]) -> asyncio.Task[None] | None:
+        """The task that asks for the keys of the server; None where nobody may be asked now."""
+        flight = self._flights.get(server_name)
+        if flight is not None:
+            return flight
+        if len(self._flights) >= _MAX_FLIGHTS or not self._may_ask(server_name):
+            return None
+        flight = asyncio.create_task(self._fly(server_name, key_ids))
+        self._flights[server_name] = flight
+        flight.add_done_callback(lambda done: self._land(server_name, done))
+        return flight
+
+    def _land(self, server_name: str, flight: asyncio.Task[None]) -> None:
+        del self._flights[server_name]
+        if not flight.cancelled() and (error := flight.exception()) is not None:
+            logger.error("getting the keys of %s failed", server_name, exc_info=error)
+
+    async def _fly(self, server_name: str, key_ids: Mapping[str, int]) -> None:
+        attempts = self._attempts.setdefault(server_name, _Attempts())
+        if self._now_ms() >= attempts.direct_ms:
+            async with self._slots:
+                value = await self._source.fetch(server_name)
+            answer = self._read(value, server_name, is_direct=True)
+            self._note_attempt(attempts, answer is not None)
+            if answer is not None:
+                await self._learn([answer])
+        missing = self._missing(server_name, key_ids)
+        # A notary's own keys come from itself: its word for them would be worth nothing.
+        if missing and self._now_ms() >= attempts.notaries_ms and server_name not in self._source.notaries:
+            await self._ask_notaries(server_name, missing)
+            attempts.notaries_ms = max(self._now_ms() + _PAUSE_MS, attempts.direct_ms)
+        attempts.is_unknown = server_name not in self._known
+
+    def _note_attempt(self, attempts: _Attempts, is_answered: bool) -> None:
+        if is_answered:
+            attempts.failures = 0
+            attempts.direct_ms = self._now_ms() + _PAUSE_MS
+        else:
+            wait_ms = min(_FIRST_RETRY_MS << min(attempts.failures, 20), _LAST_RETRY_MS)
+            attempts.failures += 1
+            attempts.direct_ms = self._now_ms() + wait_ms
+
+    def _read(self, value: Any, server_name: str, is_direct: bool) -> KeyAnswer | None:
+        if value is None:
+            return None
+        try:
+            return read_key_answer(value, server_name, self._now_ms(), is_direct)
+        except BadKeyAnswer as error:
+            logger.info("the keys of %s are not believed: %s", server_name, error)
+            return None
+
+    async def _learn(self, answers: Iterable[KeyAnswer]) -> None:
+        """Keep what the answers say, in memory once it is in the database."""
+        answers = list(answers)
+        changed = {a.server_name: merge_keys(self._known.get(a.server_name, {}), a) for a in answers}
+        await self._store.set_keys([key for keys in changed.values() for key in keys.values()], answers)
+        for name, keys in changed.items():
+            self._known[name] = self._known.get(name, {}) | keys
+
+    # --- notaries: one request for many servers
+
+    async def _ask_notaries(self, server_name: str, key_ids: Mapping[str, int]) -> None:
+        """Return once the notaries have been asked for these keys; those asked for meanwhile go together."""
+        if not self._source.notaries:
+            return
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._for_notaries[server_name] = (key_ids, asked)
+        if len(self._notary_tasks) < _NOTARIES_AT_ONCE:
+            task = asyncio.create_task(self._work_for_notaries())
+            self._notary_tasks.add(task)
+            task.add_done_callback(self._notary_tasks.discard)
+        await asked
+
+    async def _work_for_notaries(self) -> None:
+        while self._for_notaries:
+            names = list(self._for_notaries)[:_NOTARY_BATCH]
+            batch = {name: self._for_notaries.pop(name) for name in names}
+            try:
+                await self._ask_batch({name: key_ids for name, (key_ids, _) in batch.items()})
+            except Exception:
+                logger.exception("asking the notaries for the keys of %d servers failed", len(batch))
+            finally:
+                for _, asked in batch.values():
+                    if not asked.done():
+                        asked.set_result(None)
+
+    async def _ask_batch(self, wanted: Wanted) -> None:
+        for notary in self._source.notaries:
+            missing = {name: left for name, ids in wanted.items() if (left := self._missing(name, ids))}
+            if not missing:
+                return
+            values = await self._source.fetch_from(notary, missing)
+            answers = {}
+            for value in values:
+                answer = await self._read_hearsay(notary, value, missing)
+                if answer is not None:
+                    answers[answer.server_name] = answer
+            if answers:
+                await self._learn(answers.values())
+
+    async def _read_hearsay(self, notary: str, value: Any, wanted: Wanted) -> KeyAnswer | None:
+        """What a notary says of a wanted server, where both have signed it."""
+        name = value.get("server_name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in wanted:
+            return None
+        answer = self._read(value, name, is_direct=False)
+        if answer is None:
+            return None
+        # Read above: the signatures have the right shape.
+        key_ids = dict.fromkeys(list(value["signatures"].get(notary, {}))[:2], self._now_ms())
+        keys = (await self.get_keys({notary: key_ids}))[notary]
+        for key_id in key_ids.keys() & keys.keys():
+            if keys[key_id].covers(self._now_ms()):
+                try:
+                    verify_json(value, notary, key_id, keys[key_id].verify_key)
+                except BadSignature:
+                    break
+                return answer
+        logger.info("what %s says of the keys of %s is not signed by it", notary, name)
+        return None
