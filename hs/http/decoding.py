@@ -3,9 +3,7 @@
 Everything that can be known of a type is worked out once, when the endpoint is declared.
 """
 
-import re
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,6 +11,7 @@ import msgspec
 
 from hs.http.nulls import NullDropper
 from hs.matrix.errors import BadJson, InvalidParam, MissingParam, NotJson
+from hs.matrix.json_depth import is_nested_deeper
 
 # More than any client sends; parsing the query of a hostile request costs no more than this.
 MAX_QUERY_FIELDS = 100
@@ -21,10 +20,6 @@ MAX_QUERY_FIELDS = 100
 MAX_DEPTH = 256
 
 Fields = dict[str, list[str]]
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
-_NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 
 
 def build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
@@ -119,8 +114,5 @@ def _unquote_field(text: str) -> tuple[str, str]:
 
 def check_depth(data: bytes) -> None:
     """Raise BadJson where valid JSON is nested deeper than MAX_DEPTH."""
-    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
-        return
-    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH:
+    if is_nested_deeper(data, MAX_DEPTH):
         raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
