@@ -32,6 +32,7 @@ Keys = dict[str, dict[str, ServerKey]]
 _REMEMBERED: Final = 10_000
 # Servers asked at once, and flights that wait or run in all; more than a join of the largest room needs.
 _AT_ONCE: Final = 50
+_STRANGERS_AT_ONCE: Final = 25
 _MAX_FLIGHTS: Final = 10_000
 _NOTARIES_AT_ONCE: Final = 4
 _NOTARY_BATCH: Final = 100
@@ -91,14 +92,17 @@ class ServerKeys:
         self._attempts: LRUCache[str, _Attempts] = LRUCache(_REMEMBERED)
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._stranger_slots = asyncio.Semaphore(_STRANGERS_AT_ONCE)
         self._for_notaries: dict[str, tuple[Mapping[str, int], asyncio.Future[None]]] = {}
         self._notary_tasks: set[asyncio.Task[None]] = set()
 
-    async def get_keys(self, wanted: Wanted) -> Keys:
+    async def get_keys(self, wanted: Wanted, for_stranger: bool = False) -> Keys:
         """All keys known of the wanted servers, once those that lack a wanted key have been asked.
 
-        Keys that nobody has, or that are not valid for as long as wanted, are simply not there, or not for that long.
+        Keys that nobody has, or that are not valid for as long as wanted, are simply not there, or not for that
+        long. What is wanted `for_stranger`, to find out whether to believe a request, does not hold up the rest.
         """
+        slots = self._stranger_slots if for_stranger else self._slots
         others = {name: key_ids for name, key_ids in wanted.items() if name != self._own.server_name}
         await self._load(others)
         # Twice: a flight that others have begun may not have wanted the same keys.
@@ -106,7 +110,8 @@ class ServerKeys:
             flights = [
                 flight
                 for name, key_ids in others.items()
-                if self._missing(name, key_ids) and (flight := self._start_flight(name, key_ids)) is not None
+                if self._missing(name, key_ids)
+                and (flight := self._start_flight(name, key_ids, slots)) is not None
             ]
             if not flights:
                 break
@@ -130,7 +135,8 @@ class ServerKeys:
     async def refresh(self, server_names: Collection[str]) -> None:
         """Ask these servers themselves, those left out that may not be asked again yet."""
         await self._load(server_names)
-        flights = [self._start_flight(name, {}) for name in server_names if self._may_ask_directly(name)]
+        slots = self._stranger_slots
+        flights = [self._start_flight(name, {}, slots) for name in server_names if self.may_refresh(name)]
         if running := [flight for flight in flights if flight is not None]:
             await asyncio.wait(running)
 
@@ -165,7 +171,8 @@ class ServerKeys:
             if key_id not in known or not known[key_id].is_enough(minimum_ts, now_ms)
         }
 
-    def _may_ask_directly(self, server_name: str) -> bool:
+    def may_refresh(self, server_name: str) -> bool:
+        """Whether `refresh` would ask the server."""
         attempts = self._attempts.get(server_name)
         return attempts is None or self._now_ms() >= attempts.direct_ms
 
@@ -173,14 +180,16 @@ class ServerKeys:
         attempts = self._attempts.get(server_name)
         return attempts is None or self._now_ms() >= min(attempts.direct_ms, attempts.notaries_ms)
 
-    def _start_flight(self, server_name: str, key_ids: Mapping[str, int]) -> asyncio.Task[None] | None:
+    def _start_flight(
+        self, server_name: str, key_ids: Mapping[str, int], slots: asyncio.Semaphore
+    ) -> asyncio.Task[None] | None:
         """The task that asks for the keys of the server; None where nobody may be asked now."""
         flight = self._flights.get(server_name)
         if flight is not None:
             return flight
         if len(self._flights) >= _MAX_FLIGHTS or not self._may_ask(server_name):
             return None
-        flight = asyncio.create_task(self._fly(server_name, key_ids))
+        flight = asyncio.create_task(self._fly(server_name, key_ids, slots))
         self._flights[server_name] = flight
         flight.add_done_callback(lambda done: self._land(server_name, done))
         return flight
@@ -190,10 +199,10 @@ class ServerKeys:
         if not flight.cancelled() and (error := flight.exception()) is not None:
             logger.error("getting the keys of %s failed", server_name, exc_info=error)
 
-    async def _fly(self, server_name: str, key_ids: Mapping[str, int]) -> None:
+    async def _fly(self, server_name: str, key_ids: Mapping[str, int], slots: asyncio.Semaphore) -> None:
         attempts = self._attempts.setdefault(server_name, _Attempts())
         if self._now_ms() >= attempts.direct_ms:
-            async with self._slots:
+            async with slots:
                 value = await self._source.fetch(server_name)
             answer = self._read(value, server_name, is_direct=True)
             self._note_attempt(attempts, answer is not None)

@@ -1,0 +1,82 @@
+"""Requests for signing keys, to servers themselves and to notaries. Not signed: who asks does not matter.
+
+Spec: server-server-api "Retrieving server keys", "Querying Keys Through Another Server".
+"""
+
+import logging
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from hs.net.errors import RemoteError
+from hs.net.server_http import ServerHttp, decode_answer
+from hs.net.server_keys import Wanted
+
+logger = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES: Final = 64 * 1024
+# Each may have an answer as large as above, but never has.
+MAX_NOTARY_BYTES: Final = 4 * 1024 * 1024
+TIMEOUT_S: Final = 10.0
+_NOTARY_TIMEOUT_S: Final = 20.0
+
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class _NotaryAnswer(msgspec.Struct):
+    server_keys: list[dict[str, Any]] = []
+
+
+_notary_decoder = msgspec.json.Decoder(_NotaryAnswer)
+
+
+class KeyFetcher:
+    """Asks for keys; what goes wrong is logged, not raised."""
+
+    def __init__(self, http: ServerHttp, notaries: Collection[str]) -> None:
+        self._http = http
+        self._notaries = notaries
+
+    @property
+    def notaries(self) -> Collection[str]:
+        """Servers that we believe what they say of others."""
+        return self._notaries
+
+    async def fetch(self, server_name: str) -> Any:
+        """The server's answer about its own keys, decoded JSON; None where there is none."""
+        try:
+            answer = await self._http.request(
+                "GET",
+                server_name,
+                "/_matrix/key/v2/server",
+                max_bytes=MAX_ANSWER_BYTES,
+                timeout_s=TIMEOUT_S,
+            )
+            return decode_answer(answer, _decoder)
+        except RemoteError as error:
+            logger.info("%s does not tell its keys: %s", server_name, error)
+            return None
+
+    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any]:
+        """What a notary answers about the keys of others, decoded JSON."""
+        criteria = {
+            name: {key_id: {"minimum_valid_until_ts": ts} for key_id, ts in key_ids.items()}
+            for name, key_ids in wanted.items()
+        }
+        try:
+            answer = await self._http.request(
+                "POST",
+                notary,
+                "/_matrix/key/v2/query",
+                headers={"Content-Type": "application/json"},
+                body=msgspec.json.encode({"server_keys": criteria}),
+                max_bytes=MAX_NOTARY_BYTES,
+                timeout_s=_NOTARY_TIMEOUT_S,
+            )
+            told = decode_answer(answer, _notary_decoder).server_keys
+        except RemoteError as error:
+            logger.info("the notary %s does not answer: %s", notary, error)
+            return []
+        # One server may have several answers, of different ages.
+        return told[: 3 * len(wanted) + 10]

@@ -1,0 +1,126 @@
+"""One HTTP request to a server by its Matrix name: it is found, then asked at one address after the other."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from hs.matrix.json_depth import is_nested_deeper
+from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, Unreachable
+
+T = TypeVar("T")
+
+# What we pass on can be encoded again from anywhere, however deep the stack is there.
+MAX_DEPTH: Final = 256
+# Addresses of one server that are tried for one request.
+MAX_TRIES: Final = 4
+_MAX_TEXT: Final = 200
+
+
+class HttpAnswer(Protocol):
+    """An answer, read to its end."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+
+
+class Finder(Protocol):
+    """Finds servers by their names."""
+
+    async def find(self, server_name: str) -> Sequence[Any]:
+        """Where the server may be reached, best first. Spec: "Resolving server names"."""
+
+
+class Http(Protocol):
+    """Makes requests."""
+
+    async def request(
+        self,
+        method: str,
+        target_or_url: Any,
+        *,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> HttpAnswer:
+        """The answer of one address; RemoteError where there is none."""
+
+
+class ServerHttp:
+    """Requests to servers."""
+
+    def __init__(self, http: Http, finder: Finder) -> None:
+        self._http = http
+        self._finder = finder
+
+    async def request(
+        self,
+        method: str,
+        server_name: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> HttpAnswer:
+        """What the server answers, whatever the status. `timeout_s` is for all of it, finding it included.
+
+        Raises Unreachable and its kind, or TooLong. Requests between servers may be repeated, so the next
+        address is tried also where a connection broke after the request was sent.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                failure: RemoteError = Unreachable(f"{server_name} has no address")
+                for target in (await self._finder.find(server_name))[:MAX_TRIES]:
+                    try:
+                        return await self._http.request(
+                            method,
+                            target,
+                            path=path,
+                            headers=headers or {},
+                            body=body,
+                            max_bytes=max_bytes,
+                            timeout_s=timeout_s,
+                        )
+                    except Unreachable as error:
+                        failure = error
+                raise failure
+        except TimeoutError as error:
+            raise TimedOut(f"{server_name} took longer than {timeout_s:g} s") from error
+
+
+class _Error(msgspec.Struct):
+    errcode: str = "M_UNKNOWN"
+    error: str = ""
+
+
+def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
+    """The body as the decoder's type; RemoteRefused for an error status, BadAnswer for what does not fit."""
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer)
+    try:
+        decoded = decoder.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadAnswer(f"the answer does not fit: {error}") from error
+    except RecursionError as error:
+        raise BadAnswer("the answer is nested too deeply") from error
+    if is_nested_deeper(answer.body, MAX_DEPTH):
+        raise BadAnswer("the answer is nested too deeply")
+    return decoded
+
+
+def _refusal(answer: HttpAnswer) -> RemoteRefused:
+    try:
+        told = msgspec.json.decode(answer.body, type=_Error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told = _Error()
+    return RemoteRefused(answer.status, told.errcode[:_MAX_TEXT], told.error[:_MAX_TEXT])
