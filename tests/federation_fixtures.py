@@ -53,6 +53,11 @@ async def remote(make_remote: Callable[..., Awaitable[RemoteServer]]) -> RemoteS
 @pytest.fixture(scope="session")
 def federated(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[FederatedProcess]:
     """A running `hs serve` with a federation listener, shared by all tests that ask."""
+    yield from run_federated(authority, postgres)
+
+
+def run_federated(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[FederatedProcess]:
+    """One more such server, for as long as somebody iterates."""
     folder = make_server_folder()
     process = FederatedProcess(folder, authority, asyncio.run(make_database(postgres.url)))
     try:

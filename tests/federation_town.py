@@ -51,7 +51,7 @@ def federation_settings(authority: Authority, port: int, client_port: int) -> di
 
 
 class FederatedProcess(ServerProcess):
-    """A `hs serve` whose name is the address of its federation listener."""
+    """A `hs serve` whose name is the address of its federation listener, or of the switch in front of it."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class FederatedProcess(ServerProcess):
         authority: Authority,
         database_url: str = "",
         settings: Mapping[str, Any] | None = None,
-        host: str = "127.0.0.1",
+        switch_port: int | None = None,
     ) -> None:
         [self.federation_port] = find_free_ports(1)
-        name = f"{host}:{self.federation_port}"
+        name = f"127.0.0.1:{switch_port or self.federation_port}"
         self._authority = authority
         super().__init__(folder, database_url, {"server_name": name} | dict(settings or {}))
         self.server_name = name

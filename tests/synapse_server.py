@@ -39,13 +39,22 @@ def find_synapse() -> Path:
 
 
 class SynapseServer:
-    """One Synapse process with its own folder; `settings` go into its configuration."""
+    """One Synapse process with its own folder; `settings` go into its configuration.
 
-    def __init__(self, folder: Path, authority: Authority, settings: Mapping[str, Any] | None = None) -> None:
+    `switch_port` is where others reach it, if that is not its own listener.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        authority: Authority,
+        settings: Mapping[str, Any] | None = None,
+        switch_port: int | None = None,
+    ) -> None:
         self.folder = folder
         self.port, self.federation_port = find_free_ports(2)
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self.server_name = f"127.0.0.1:{self.federation_port}"
+        self.server_name = f"127.0.0.1:{switch_port or self.federation_port}"
         self.log_path = folder / "synapse.log"
         self._python = find_synapse()
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,6 +98,7 @@ class SynapseServer:
             },
             "allow_public_rooms_over_federation": True,
             "allow_public_rooms_without_auth": True,
+            "room_list_publication_rules": [{"action": "allow"}],
             "default_room_version": "12",
             "presence": {"enabled": True},
             "caches": {"global_factor": 1.0},
