@@ -78,6 +78,8 @@ class FederationTown:
 
     towns: list[Town]
     network: Network
+    # Of the servers, in the same order.
+    database_urls: list[str]
 
     @classmethod
     @asynccontextmanager
@@ -93,11 +95,13 @@ class FederationTown:
         async with AsyncExitStack() as stack:
             network = await stack.enter_async_context(Network.start(authority))
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            towns = [
-                await _start_server(authority, postgres_url, folder, network, session, stack, settings or {})
-                for _ in range(count)
-            ]
-            yield cls(towns, network)
+            towns, urls = [], []
+            for _ in range(count):
+                urls.append(await make_database(postgres_url))
+                stack.push_async_callback(drop_database, postgres_url, urls[-1])
+                document = await _open_ports(authority, network, stack) | dict(settings or {})
+                towns.append(await _start_server(document, urls[-1], folder, session, stack))
+            yield cls(towns, network, urls)
             # What is held back would keep the servers from ending.
             await network.close()
 
@@ -107,24 +111,24 @@ class FederationTown:
         return [town.server_name for town in self.towns]
 
 
-async def _start_server(
-    authority: Authority,
-    postgres_url: str,
-    folder: Path,
-    network: Network,
-    session: aiohttp.ClientSession,
-    stack: AsyncExitStack,
-    settings: Mapping[str, Any],
-) -> Town:
-    # The name is where the switch listens.
+async def _open_ports(authority: Authority, network: Network, stack: AsyncExitStack) -> dict[str, Any]:
+    """The settings of a server whose name is where its switch listens."""
     switch_port, port, client_port = find_free_ports(3)
     name = f"127.0.0.1:{switch_port}"
-    document = {"server_name": name} | federation_settings(authority, port, client_port) | dict(settings)
-    config_path = folder / f"hs-{switch_port}.toml"
-    config_path.write_text(to_toml(document))
-    database_url = await make_database(postgres_url)
-    stack.push_async_callback(drop_database, postgres_url, database_url)
     await stack.enter_async_context(network.switch(name, switch_port, f"https://127.0.0.1:{port}"))
-    signer = Signer(name, generate_signing_key(f"s{switch_port}"))
-    await start(load_config(config_path), signer, database_url, stack)
-    return Town(session, f"http://127.0.0.1:{client_port}", name)
+    return {"server_name": name} | federation_settings(authority, port, client_port)
+
+
+async def _start_server(
+    document: Mapping[str, Any],
+    database_url: str,
+    folder: Path,
+    session: aiohttp.ClientSession,
+    stack: AsyncExitStack,
+) -> Town:
+    client_port = document["listeners"][0]["port"]
+    config_path = folder / f"hs-{client_port}.toml"
+    config_path.write_text(to_toml(document))
+    config = load_config(config_path)
+    await start(config, Signer(config.server_name, generate_signing_key("s")), database_url, stack)
+    return Town(session, f"http://127.0.0.1:{client_port}", config.server_name)
