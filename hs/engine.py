@@ -18,6 +18,7 @@ from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
 from hs.rooms.outliers import OutlierImporter
 from hs.rooms.resolve import StateResolver
+from hs.rooms.restricted import RestrictedJoins
 from hs.rooms.stage_reader import StageReader
 from hs.rooms.state import RoomStates
 from hs.rooms.upgrade import OldRooms, RoomUpgrader
@@ -91,6 +92,8 @@ async def build_engine(
     placer = ArrivalPlacer(arrival_store, states, resolver, reader, auth_records, numbers.events)
     judge = PushJudge(NotificationStore(database), states, events, signer.server_name)
     committer = Committer(database, streams, states, heads, events, auth_records, judge)
+    members = MembershipStore(database)
+    restricted = RestrictedJoins(states, events, members)
     lanes = Lanes()
     writer = RoomWriter(lanes, heads, head_store, builder, placer, committer)
     rooms, creator = RoomStore(database), RoomCreator(writer, profiles, gate, signer.server_name)
@@ -98,9 +101,7 @@ async def build_engine(
     return Engine(
         rooms=rooms,
         room_nids=numbers.rooms,
-        outliers=OutlierImporter(
-            lanes, arrival_store, OutlierStore(database), auth_records, numbers.events
-        ),
+        outliers=OutlierImporter(lanes, arrival_store, OutlierStore(database), auth_records, numbers.events),
         events=events,
         event_cache=cache,
         states=states,
@@ -109,6 +110,6 @@ async def build_engine(
         committer=committer,
         judge=judge,
         creator=creator,
-        memberships=RoomMemberships(writer, states, events, MembershipStore(database), profiles),
+        memberships=RoomMemberships(writer, states, events, members, profiles, restricted),
         upgrader=RoomUpgrader(rooms, old_rooms, creator, writer, DirectoryStore(database)),
     )

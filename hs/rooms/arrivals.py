@@ -43,6 +43,8 @@ class Arrival:
     is_beginning: bool = False
     # Old history: it never changes where the room stands now.
     is_history: bool = False
+    # We are the server through which its sender comes into the room, or leaves it: ours to pass on.
+    is_relayed: bool = False
 
 
 class MissingHistory(Exception):
@@ -140,6 +142,8 @@ class ArrivalPlacer:
             flags=int(flags),
             rule=rule,
             was_outlier=held is not None,
+            before=before,
+            is_relayed=arrival.is_relayed,
             missing_prevs=tuple((prev.event_nid, prev.event_id) for prev in prevs if prev.is_new),
         )
         if event.state_key is not None and not flags & Flag.REJECTED:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
 from hs.matrix.errors import MatrixError
+from hs.matrix.event import Event
 from hs.matrix.tokens import RoomPosition
 from hs.rooms.drafts import (
     Committed,
@@ -25,6 +26,7 @@ from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database, is_rolled_back
 from hs.storage.events import HIDDEN, EventStore
+from hs.storage.outside import OutsideRow, insert_outside
 from hs.storage.room_writes import (
     AuthRow,
     EventRow,
@@ -34,6 +36,7 @@ from hs.storage.room_writes import (
     StateDelta,
     insert_batch,
 )
+from hs.storage.rooms import RoomInfo
 from hs.storage.streams import EventStreams, StreamRange
 
 logger = logging.getLogger(__name__)
@@ -143,6 +146,32 @@ class Committer:
         self._heads.set(stage.head)
         self._keep(stage, lowest)
 
+    async def commit_outside(
+        self, room: RoomInfo, event: Event, event_nid: int, stripped: bytes | None
+    ) -> SentEvent:
+        """Write the membership of one of our users in a room that none of them is in, and announce it.
+
+        `stripped` is what the user is told of the room. Whoever calls holds the room's lane.
+        """
+        membership, user_id = str(event.content.get("membership")), event.state_key or ""
+        published = asyncio.get_running_loop().create_future()
+        with self._streams.live.reserve(1) as ids:
+            row = OutsideRow(room.room_nid, event_nid, ids.first, event, membership, stripped)
+            position = RoomPosition(INSTANCE, ids.last)
+            try:
+                async with self._database.write() as writer:
+                    await insert_outside(writer, row)
+            except BaseException as error:
+                if not is_rolled_back(error):
+                    lost = Committed(room, position, 0, (), is_uncertain=True)
+                    ids.on_failed(lambda: self._tell(lost))
+                raise
+            change = MembershipChange(user_id, membership, event_nid, ids.first, event.sender)
+            committed = Committed(room, position, 0, (), (), (change,))
+            ids.on_published(lambda: self._announce(committed, published))
+        await published
+        return SentEvent(event.event_id, event_nid, ids.first)
+
     def _tell(self, committed: Committed) -> None:
         for listener in self._listeners:
             try:
@@ -173,6 +202,7 @@ class Committer:
                 for m in changes.members
             ),
             redacted,
+            frozenset(placed.event_nid for placed in stage.placed if placed.is_relayed),
             replace(judged, events=tuple(judged.events[i] for i in shown)),
         )
 

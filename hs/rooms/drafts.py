@@ -134,6 +134,8 @@ class Committed:
     state_changes: tuple[StateChange, ...] = ()
     membership_changes: tuple[MembershipChange, ...] = ()
     redacted_nids: tuple[int, ...] = ()
+    # Events of other servers' users that are ours to pass on.
+    relayed_nids: frozenset[int] = frozenset()
     # Of the records, in their order.
     judgements: Judgements = NO_JUDGEMENTS
     # The commit failed, perhaps after the database had carried it out: nothing remembered of the room, or

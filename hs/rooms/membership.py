@@ -8,23 +8,20 @@ from typing import Any, Protocol
 
 from hs._fast.event_record import EventRecord
 from hs.matrix.errors import Forbidden, Unknown
-from hs.matrix.power_levels import PowerLevels
+from hs.matrix.ids import server_of
 from hs.rooms.drafts import Draft, SentEvent
+from hs.rooms.restricted import AUTHORISER, RestrictedJoins
 from hs.rooms.state import RoomStates
 from hs.rooms.writer import RoomWriter
 from hs.storage.events import EventStore
 from hs.storage.memberships import MembershipStore
 from hs.storage.rooms import RoomInfo
 
-# How many of our own members are asked whether they may vouch for a restricted join.
-_MAX_AUTHORISERS_TRIED = 1000
-
 # What a new profile does not keep of the join event: the old one, and why the user joined.
 _REPLACED_FIELDS = ("displayname", "avatar_url", "reason")
-# Never taken from a client: only the server that lets a user in says who vouches for them.
-_AUTHORISER = "join_authorised_via_users_server"
 
-
+# Invites a user of another server, as the draft says.
+InviteElsewhere = Callable[[RoomInfo, Draft], Awaitable[SentEvent]]
 # Called with the room and the user who is in it now.
 OnJoined = Callable[[RoomInfo, str], Awaitable[None]]
 
@@ -46,40 +43,60 @@ class RoomMemberships:
         events: EventStore,
         members: MembershipStore,
         profiles: ProfileSource,
+        restricted: RestrictedJoins,
     ) -> None:
         self._writer = writer
         self._states = states
         self._events = events
         self._members = members
         self._profiles = profiles
+        self._restricted = restricted
         self._after_join: list[OnJoined] = []
+        self._invite_elsewhere: InviteElsewhere | None = None
 
     def on_joined(self, act: OnJoined) -> None:
         """Have `act` awaited after each join of a user who was not in the room."""
         self._after_join.append(act)
 
+    def on_remote_invite(self, act: InviteElsewhere) -> None:
+        """Have `act` invite users of other servers."""
+        self._invite_elsewhere = act
+
     async def join(self, room: RoomInfo, user_id: str, extra: Mapping[str, Any] | None = None) -> SentEvent:
         """The user's join event; the one that is there where the user is in the room already."""
-        # A name that the client gives for this room wins over that of the profile.
-        content = {**await self._profiles.member_fields(user_id), **_own_fields(extra), "membership": "join"}
+        content = await self.join_content(user_id, extra)
         present = await self._find_state(room, "m.room.member", user_id)
         if present is not None and _without_authoriser(present.content) == content:
             # Whoever vouched for the user is not asked for again.
             return SentEvent(present.event_id, present.event_nid, present.stream_ordering)
         if room.version.restricted_joins:
-            vouched = await self._find_authoriser(room, user_id)
+            vouched = await self._restricted.find_authoriser(room, user_id)
             if vouched is not None:
-                content[_AUTHORISER] = vouched
+                content[AUTHORISER] = vouched
         sent = await self._send(room, user_id, user_id, content)
         if present is None or present.content.get("membership") != "join":
-            for act in self._after_join:
-                await act(room, user_id)
+            await self.entered(room, user_id)
         return sent
+
+    async def join_content(self, user_id: str, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What the user's join says."""
+        # A name that the client gives for this room wins over that of the profile.
+        return {**await self._profiles.member_fields(user_id), **_own_fields(extra), "membership": "join"}
+
+    async def entered(self, room: RoomInfo, user_id: str) -> None:
+        """Do what follows when the user has come into the room."""
+        for act in self._after_join:
+            await act(room, user_id)
 
     async def invite(
         self, room: RoomInfo, sender: str, target: str, extra: Mapping[str, Any] | None = None
     ) -> SentEvent:
-        """The invite of `target`."""
+        """The invite of `target`; where that is another server's user, once their server has taken it."""
+        if self._invite_elsewhere is not None and server_of(target) != server_of(sender):
+            content = {**_own_fields(extra), "membership": "invite"}
+            return await self._invite_elsewhere(
+                room, Draft("m.room.member", sender, content, state_key=target)
+            )
         content = {**_own_fields(extra), **await self._profiles.member_fields(target), "membership": "invite"}
         return await self._send(room, sender, target, content)
 
@@ -107,8 +124,11 @@ class RoomMemberships:
 
     async def knock(self, room: RoomInfo, user_id: str, reason: str | None = None) -> SentEvent:
         """The user's request to be let in."""
-        content = {**_with_reason("knock", reason), **await self._profiles.member_fields(user_id)}
-        return await self._send(room, user_id, user_id, content)
+        return await self._send(room, user_id, user_id, await self.knock_content(user_id, reason))
+
+    async def knock_content(self, user_id: str, reason: str | None) -> dict[str, Any]:
+        """What the user's knock says."""
+        return {**_with_reason("knock", reason), **await self._profiles.member_fields(user_id)}
 
     async def forget(self, room: RoomInfo, user_id: str) -> None:
         """Hide a room that the user has left from their room list and syncs."""
@@ -134,52 +154,13 @@ class RoomMemberships:
         nid = await self._states.get(room.room_nid, root, type, state_key)
         return await self._events.get(nid) if nid else None
 
-    async def _find_authoriser(self, room: RoomInfo, user_id: str) -> str | None:
-        """A member of ours who may vouch for the join under restricted rules, or None where none is needed.
-
-        Since v8: rooms/v8 "Restricted rooms", and the client-server-api's section of that name.
-        """
-        rules = await self._find_state(room, "m.room.join_rules", "")
-        if rules is None or rules.content.get("join_rule") not in ("restricted", "knock_restricted"):
-            return None
-        if await self._members.find_membership(room.room_nid, user_id) in ("join", "invite"):
-            return None
-        if not await self._is_in_allowed_room(rules.content.get("allow"), user_id):
-            raise Forbidden("you are not in any of the rooms whose members may join")
-        inviter = await self._find_inviter(room)
-        if inviter is None:
-            raise Forbidden("nobody on this server can let you in")
-        return inviter
-
-    async def _is_in_allowed_room(self, allow: object, user_id: str) -> bool:
-        conditions = allow if isinstance(allow, list) else []
-        room_ids = [
-            condition["room_id"]
-            for condition in conditions
-            if isinstance(condition, dict)
-            and condition.get("type") == "m.room_membership"
-            and isinstance(condition.get("room_id"), str)
-        ]
-        return await self._members.is_joined_to_any(user_id, room_ids)
-
-    async def _find_inviter(self, room: RoomInfo) -> str | None:
-        create = await self._find_state(room, "m.room.create", "")
-        levels = await self._find_state(room, "m.room.power_levels", "")
-        if create is None:
-            return None
-        power = PowerLevels.of_room(room.version, create, levels)
-        for member in await self._members.list_local_joined(room.room_nid, _MAX_AUTHORISERS_TRIED):
-            if power.of_user(member) >= power.invite:
-                return member
-        return None
-
 
 def _own_fields(extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (extra or {}).items() if key not in (_AUTHORISER, "membership")}
+    return {key: value for key, value in (extra or {}).items() if key not in (AUTHORISER, "membership")}
 
 
 def _without_authoriser(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != _AUTHORISER}
+    return {key: value for key, value in content.items() if key != AUTHORISER}
 
 
 def _with_reason(membership: str, reason: str | None) -> dict[str, Any]:

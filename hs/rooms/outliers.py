@@ -5,7 +5,7 @@ stored without its auth events.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from hs._fast import event_auth
@@ -43,14 +43,15 @@ class OutlierImporter:
         self._auth_records = auth_records
         self._event_nids = event_nids
 
-    async def add(self, room: RoomInfo, events: Sequence[Event]) -> None:
+    async def add(self, room: RoomInfo, events: Sequence[Event], *, drops_orphans: bool = False) -> None:
         """Store those of the events that we do not hold.
 
-        Raises MissingAuth where auth events are neither among them nor in the database: then nothing is stored.
+        Raises MissingAuth where auth events are neither among them nor in the database: then nothing is stored;
+        with `drops_orphans` the events that need them are left out instead.
         Stored in parts, each with its auth events: what stands after a crash is whole.
         """
         async with self._lanes.turn(room.room_nid):
-            await _Import(self, room).run(events)
+            await _Import(self, room).run(events, drops_orphans)
 
     async def find_nids(self, room: RoomInfo, event_ids: Sequence[str]) -> dict[str, int]:
         """Numbers of those of the events that we hold in any way."""
@@ -71,19 +72,17 @@ class _Import:
         self._awaited: dict[str, int] = {}
         self._records: dict[int, AuthRecord] = {}
 
-    async def run(self, events: Sequence[Event]) -> None:
+    async def run(self, events: Sequence[Event], drops_orphans: bool) -> None:
         by_id = {event.event_id: event for event in events}
         await self._look_up(by_id)
         new = {event_id: event for event_id, event in by_id.items() if event_id not in self._nids}
-        ordered = _order(new)
-        missing = {
-            auth_id
-            for event in new.values()
-            for auth_id in event.auth_events
-            if auth_id not in self._nids and auth_id not in ordered
-        }
-        if missing or len(ordered) < len(new):
-            raise MissingAuth(sorted(missing or new.keys() - ordered.keys()))
+        ordered = _order(new, self._nids)
+        if len(ordered) < len(new) and not drops_orphans:
+            missing = {id for event in new.values() for id in event.auth_events}
+            raise MissingAuth(
+                sorted(missing - self._nids.keys() - new.keys()) or sorted(new.keys() - ordered.keys())
+            )
+        new = ordered
         wanted = [id for event in new.values() for id in event.auth_events] + [self._create_id]
         stored = [self._nids[event_id] for event_id in wanted if event_id in self._nids]
         room_nid, importer = self._room.room_nid, self._importer
@@ -133,15 +132,17 @@ class _Import:
         return self._records.get(nid) or message_record(nid)
 
 
-def _order(events: Mapping[str, Event]) -> dict[str, Event]:
-    """The events, auth events before what they allow; those in or behind a cycle are left out."""
-    waiting = {
-        event_id: sum(auth_id in events for auth_id in set(event.auth_events))
-        for event_id, event in events.items()
-    }
+def _order(events: Mapping[str, Event], held: Collection[str]) -> dict[str, Event]:
+    """The events, auth events before what they allow.
+
+    Left out are those in a cycle, those whose auth events are neither here nor held, and what needs them.
+    """
+    waiting: dict[str, int] = {}
     allows: dict[str, list[str]] = {}
     for event_id, event in events.items():
-        for auth_id in set(event.auth_events):
+        needed = {auth_id for auth_id in event.auth_events if auth_id not in held}
+        waiting[event_id] = len(needed)
+        for auth_id in needed:
             allows.setdefault(auth_id, []).append(event_id)
     # Since v12 nothing names the create event, and all else is judged by it.
     ready = [event_id for event_id, count in waiting.items() if count == 0]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hs._fast.event_auth import AuthRecord
-from hs._fast.state_tree import Node
+from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.event import Event
 from hs.rooms.drafts import SentEvent, Transaction
 from hs.rooms.head import Extremity, RoomHead
@@ -35,6 +35,10 @@ class PlacedEvent:
     flags: int = 0
     rule: str | None = None
     was_outlier: bool = False
+    # The state before it, where it was made elsewhere.
+    before: Node = EMPTY
+    # Ours to pass on, although another server's user has sent it.
+    is_relayed: bool = False
     # (event_nid, event_id) of previous events that we lack.
     missing_prevs: tuple[tuple[int, str], ...] = ()
 

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import asyncpg
 
 from hs.matrix.errors import Forbidden, InvalidRoomState, LimitExceeded, MatrixError
+from hs.matrix.event import Event
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.arrivals import Arrival, ArrivalPlacer, MissingAuth, MissingHistory
 from hs.rooms.build import EventBuilder
@@ -102,6 +103,19 @@ class RoomWriter:
         answer: asyncio.Future[list[SentEvent]] = asyncio.get_running_loop().create_future()
         self._submit(room, _Job(drafts, answer=answer, on_write=on_write, keys=list_keys(drafts)))
         return await answer
+
+    async def draw_up(self, room: RoomInfo, draft: Draft) -> Event:
+        """The event that the draft would be now, signed by us; the room stays as it is.
+
+        Raises Forbidden where the auth rules refuse it, and what is wrong with the event's size or shape.
+        """
+        check_draft(draft)
+        async with self._lanes.turn(room.room_nid):
+            stage = Stage(await self._heads.get(room), {})
+            await self._builder.prepare(stage, [draft])
+            placed = await self._builder.add(stage, replace(draft, deduplicate=False, transaction=None))
+        assert isinstance(placed, PlacedEvent)  # nothing is found to be there already
+        return placed.event
 
     async def receive(
         self,

@@ -30,6 +30,17 @@ class MembershipStore:
         )
         return found
 
+    async def has_local_member_in_all(self, room_ids: Sequence[str]) -> bool:
+        """Whether users of ours are in each of the rooms, so that we know who else is."""
+        wanted = list(dict.fromkeys(room_ids))
+        known = [room_id for room_id in wanted if "\x00" not in room_id]
+        count: int = await self._database.fetchval(
+            "SELECT count(*) FROM rooms r WHERE r.room_id = ANY($1::text[]) AND EXISTS "
+            "(SELECT 1 FROM local_memberships l WHERE l.room_nid = r.room_nid AND l.membership = 'join')",
+            known,
+        )
+        return count == len(wanted)
+
     async def list_local_joined(self, room_nid: int, limit: int) -> list[str]:
         """At most `limit` of our own users who are in the room, longest member first."""
         rows = await self._database.fetch(
@@ -39,6 +50,32 @@ class MembershipStore:
             limit,
         )
         return [row["user_id"] for row in rows]
+
+    async def find_local_sender(self, room_nid: int, user_id: str) -> str | None:
+        """Who has sent the present member event of one of our users."""
+        sender: str | None = await self._database.fetchval(
+            "SELECT sender FROM local_memberships WHERE user_id = $2 AND room_nid = $1", room_nid, user_id
+        )
+        return sender
+
+    async def list_joined_servers(self, room_nid: int, limit: int) -> list[str]:
+        """At most `limit` servers with users in the room, as far as this server knows."""
+        rows = await self._database.fetch(
+            "SELECT DISTINCT substr(user_id, strpos(user_id, ':') + 1) AS server FROM memberships "
+            "WHERE room_nid = $1 AND membership = 'join' LIMIT $2",
+            room_nid,
+            limit,
+        )
+        return [row["server"] for row in rows]
+
+    async def is_deserted(self, room_nid: int) -> bool:
+        """Whether we know the room, and that nobody is in it."""
+        deserted: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM forward_extremities WHERE room_nid = $1) AND NOT EXISTS "
+            "(SELECT 1 FROM memberships WHERE room_nid = $1 AND membership = 'join')",
+            room_nid,
+        )
+        return deserted
 
     async def set_forgotten(self, room_nid: int, user_id: str) -> None:
         """Hide the room from the user, who is not in it any more; a later join shows it again."""

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from hs.engine import Engine
-from hs.matrix.errors import Forbidden, InvalidParam
+from hs.matrix.errors import Forbidden, InvalidParam, UnableToAuthoriseJoin
 from hs.rooms.create import CreateRoom, InitialState
 from hs.rooms.drafts import Draft
 from hs.storage.database import Database, Writer
@@ -45,7 +45,7 @@ async def test_a_new_profile_in_a_restricted_room_names_nobody_who_vouched(engin
 
 async def test_rules_with_room_ids_that_cannot_be_are_no_server_error(engine: Engine) -> None:
     room = await make_restricted(engine, ["!\x00:hs.test"])
-    with pytest.raises(Forbidden):
+    with pytest.raises(UnableToAuthoriseJoin):
         await engine.memberships.join(room, BOB)
 
 

@@ -1,0 +1,143 @@
+"""State and auth events that other servers tell us: all of it or nothing, and only what we lack is fetched.
+
+Spec: server-server-api "Retrieving previous events": /state_ids, /state, /event, /event_auth.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from hs.matrix.event import Event
+from hs.net.errors import RemoteError
+from hs.net.room_client import RoomClient, decode_pdus
+from hs.rooms.arrivals import MissingAuth
+from hs.rooms.checks import PduChecker
+from hs.rooms.outliers import OutlierImporter
+from hs.storage.outliers import OutlierStore
+from hs.storage.rooms import RoomInfo
+from hs.storage.state import StateKey
+
+logger = logging.getLogger(__name__)
+
+# Where a tenth of it is missing, one answer with all of it is cheaper than many requests.
+_WHOLE_FROM = 10
+_EVENTS_AT_ONCE = 8
+# Requests for single events of one state; more are missing only from a whole one.
+_MAX_SINGLE = 2000
+# Auth events have auth events: rounds of asking for what is still missing.
+_MAX_ROUNDS = 20
+# Events that are checked, and ids that are looked up, together.
+_CHUNK = 1000
+
+
+class IncompleteState(RemoteError):
+    """The other server has not given all of a state."""
+
+
+class FetchedStates:
+    """Fetches states of rooms, and stores their events as outliers."""
+
+    def __init__(
+        self, client: RoomClient, checker: PduChecker, importer: OutlierImporter, store: OutlierStore
+    ) -> None:
+        self._client = client
+        self._checker = checker
+        self._importer = importer
+        self._store = store
+
+    async def fetch(self, origin: str, room: RoomInfo, event_id: str) -> dict[StateKey, int]:
+        """The state before an event as the server tells it: (type, state_key) to numbers of events we hold.
+
+        Raises RemoteError where it does not tell all of it: then nothing is taken.
+        """
+        ids = await self._client.get_state_ids(origin, room.room_id, event_id)
+        held = await self._importer.find_nids(room, [*ids.pdu_ids, *ids.auth_chain_ids])
+        missing = [id for id in dict.fromkeys((*ids.pdu_ids, *ids.auth_chain_ids)) if id not in held]
+        if missing:
+            total = len(ids.pdu_ids) + len(ids.auth_chain_ids)
+            if len(missing) * _WHOLE_FROM >= total or len(missing) > _MAX_SINGLE:
+                whole = await self._client.get_state(origin, room.room_id, event_id)
+                events = await self.check(room, [*whole.auth_chain, *whole.pdus])
+            else:
+                events = await self._fetch_events(origin, room, missing)
+            await self._import(origin, room, events)
+        return await self._entries(room, ids.pdu_ids)
+
+    async def fetch_auth(self, origin: str, room: RoomInfo, event: Event) -> None:
+        """Store the auth events of an event, and theirs; MissingAuth or RemoteError where they cannot be had."""
+        pdus = await self._client.get_event_auth(origin, room.room_id, event.event_id)
+        checked = await self._checker.check(pdus, room.version, room.room_id)
+        await self._import(origin, room, checked.events)
+
+    async def import_whole(
+        self, room: RoomInfo, state: Sequence[msgspec.Raw], auth_chain: Sequence[msgspec.Raw]
+    ) -> dict[StateKey, int]:
+        """The state of a room that was given whole, as when joining; its events are stored.
+
+        What cannot be verified is left out, with what needs it: keys of servers that are gone are nowhere to
+        be had, and old rooms are full of those.
+        """
+        auth_events = await self.check(room, auth_chain)
+        state_events = await self.check(room, state)
+        await self._importer.add(room, [*auth_events, *state_events], drops_orphans=True)
+        nids = await self._importer.find_nids(room, [event.event_id for event in state_events])
+        return await self._entries(room, list(nids))
+
+    async def check(self, room: RoomInfo, pdus: Sequence[msgspec.Raw]) -> list[Event]:
+        """The events among the PDUs of a room, a part of them decoded at a time."""
+        events: list[Event] = []
+        for start in range(0, len(pdus), _CHUNK):
+            decoded = decode_pdus(pdus[start : start + _CHUNK])
+            events += (await self._checker.check(decoded, room.version, room.room_id)).events
+        return events
+
+    async def _entries(self, room: RoomInfo, event_ids: Sequence[str]) -> dict[StateKey, int]:
+        nids = await self._importer.find_nids(room, event_ids)
+        lacking = len(set(event_ids)) - len(nids)
+        if lacking:
+            raise IncompleteState(f"{lacking} events of the state are missing")
+        state: dict[StateKey, int] = {}
+        numbers = list(nids.values())
+        for start in range(0, len(numbers), _CHUNK):
+            for entry in await self._store.list_state(room.room_nid, numbers[start : start + _CHUNK]):
+                # What is rejected is in no state, whatever the other server says.
+                if not entry.is_rejected:
+                    state[entry.type, entry.state_key] = entry.event_nid
+        return state
+
+    async def _import(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> None:
+        """Store the events; auth events that are still missing are asked for one by one."""
+        gathered = {event.event_id: event for event in events}
+        for _ in range(_MAX_ROUNDS):
+            try:
+                await self._importer.add(room, list(gathered.values()))
+                return
+            except MissingAuth as missing:
+                wanted = [event_id for event_id in missing.event_ids if event_id not in gathered]
+                if not wanted or len(wanted) > _MAX_SINGLE:
+                    raise
+                fetched = await self._fetch_events(origin, room, wanted)
+                if not fetched:
+                    raise
+                gathered |= {event.event_id: event for event in fetched}
+        raise IncompleteState("auth events of auth events are missing without end")
+
+    async def _fetch_events(self, origin: str, room: RoomInfo, event_ids: Sequence[str]) -> list[Event]:
+        """Those of the events that the server gives us and that are valid; asked for a few at a time."""
+        slots = asyncio.Semaphore(_EVENTS_AT_ONCE)
+
+        async def fetch(event_id: str) -> Event | None:
+            async with slots:
+                try:
+                    pdu = await self._client.get_event(origin, event_id)
+                except RemoteError as error:
+                    logger.debug("%s does not give %s: %s", origin, event_id, error)
+                    return None
+                checked = await self._checker.check([pdu], room.version, room.room_id)
+                # It may have sent another one.
+                return next((event for event in checked.events if event.event_id == event_id), None)
+
+        found = await asyncio.gather(*(fetch(event_id) for event_id in event_ids))
+        return [event for event in found if event is not None]

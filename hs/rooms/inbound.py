@@ -1,0 +1,112 @@
+"""Transactions of other servers: each is carried out once, its events delivered room by room.
+
+Spec: server-server-api "Transactions", "Server Access Control Lists".
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from cachetools import LRUCache
+
+from hs.rooms.checks import PduChecker
+from hs.rooms.gaps import GapFiller
+from hs.rooms.participation import Participation
+from hs.rooms.server_acls import ServerAcls
+from hs.storage.rooms import RoomStore
+
+logger = logging.getLogger(__name__)
+
+# Servers repeat a transaction for as long as they hear no answer; a result is a few hundred bytes.
+_REMEMBERED = 20_000
+
+# (origin, kind, content) of an ephemeral event.
+OnEdu = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
+
+
+class InboundTransactions:
+    """Takes in what other servers send."""
+
+    def __init__(
+        self,
+        rooms: RoomStore,
+        participation: Participation,
+        acls: ServerAcls,
+        checker: PduChecker,
+        gaps: GapFiller,
+        on_edu: OnEdu,
+    ) -> None:
+        self._rooms = rooms
+        self._participation = participation
+        self._acls = acls
+        self._checker = checker
+        self._gaps = gaps
+        self._on_edu = on_edu
+        self._done: LRUCache[tuple[str, str], dict[str, str]] = LRUCache(_REMEMBERED)
+        self._running: dict[tuple[str, str], asyncio.Task[dict[str, str]]] = {}
+
+    async def receive(
+        self,
+        origin: str,
+        txn_id: str,
+        pdus: Sequence[dict[str, Any]],
+        edus: Sequence[tuple[str, Mapping[str, Any]]],
+    ) -> dict[str, str]:
+        """Why events were not taken in, by event id; the same for a transaction that is repeated.
+
+        What is not named is committed. The work goes on when the caller is cancelled: the other server will
+        ask again, and should find it done.
+        """
+        key = (origin, txn_id)
+        done = self._done.get(key)
+        if done is not None:
+            return done
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._carry_out(origin, pdus, edus), name=f"transaction of {origin}")
+            self._running[key] = task
+            task.add_done_callback(lambda ended: self._finish(key, ended))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for what is being carried out."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _finish(self, key: tuple[str, str], task: asyncio.Task[dict[str, str]]) -> None:
+        del self._running[key]
+        if not task.cancelled() and task.exception() is None:
+            self._done[key] = task.result()
+
+    async def _carry_out(
+        self, origin: str, pdus: Sequence[dict[str, Any]], edus: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> dict[str, str]:
+        by_room: dict[str, list[dict[str, Any]]] = {}
+        for pdu in pdus:
+            room_id = pdu.get("room_id")
+            # Since v12 create events have none; nobody sends one to a server that is in the room already.
+            if isinstance(room_id, str) and "\x00" not in room_id:
+                by_room.setdefault(room_id, []).append(pdu)
+        results = await asyncio.gather(
+            *(self._deliver(origin, room_id, found) for room_id, found in by_room.items())
+        )
+        for kind, content in edus:
+            await self._take_edu(origin, kind, content)
+        return {event_id: error for result in results for event_id, error in result.items()}
+
+    async def _deliver(self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]]) -> dict[str, str]:
+        room = await self._rooms.find(room_id)
+        if room is None or not await self._participation.is_in(room.room_nid):
+            # Not ours to keep: the other server has not heard yet that our last user left.
+            return {}
+        checked = await self._checker.check(pdus, room.version, room.room_id)
+        if not await self._acls.is_allowed(room, origin):
+            return {event.event_id: "your server is denied in this room" for event in checked.events}
+        return checked.dropped | await self._gaps.deliver(origin, room, checked.events)
+
+    async def _take_edu(self, origin: str, kind: str, content: Mapping[str, Any]) -> None:
+        try:
+            await self._on_edu(origin, kind, content)
+        except Exception:
+            # One that we cannot make use of must not cost the others, or the events.
+            logger.exception("an ephemeral event of %s from %s failed", kind[:100], origin)

@@ -1,0 +1,142 @@
+"""Invites between servers: ours to their users, and theirs to ours.
+
+Spec: server-server-api "Inviting to a room"; invites-v1.yaml, invites-v2.yaml.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hs._fast.state_tree import Node
+from hs.matrix.errors import Forbidden, InvalidParam, LimitExceeded, Unknown
+from hs.matrix.event import Event, add_signature, pdu_dict
+from hs.matrix.ids import is_user_id, server_of
+from hs.matrix.room_versions import RoomVersion
+from hs.net.errors import RemoteError, RemoteRefused
+from hs.net.room_client import RoomClient
+from hs.rooms.arrivals import Arrival
+from hs.rooms.build import Signer
+from hs.rooms.checks import PduChecker
+from hs.rooms.drafts import Draft, SentEvent
+from hs.rooms.outside import OutsideRooms
+from hs.rooms.participation import Participation
+from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.state import RoomStates
+from hs.rooms.writer import RoomWriter
+from hs.storage.events import EventStore
+from hs.storage.rooms import RoomInfo
+
+# What names a room to somebody who is not in it. Spec: client-server-api "Stripped state".
+NAMING = (
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+)
+
+
+class NamingState:
+    """The events that name a room, as PDUs."""
+
+    def __init__(self, states: RoomStates, events: EventStore) -> None:
+        self._states = states
+        self._events = events
+
+    async def list_pdus(self, room: RoomInfo, inviter: str | None = None) -> list[dict[str, Any]]:
+        """The present ones, and the inviter's membership."""
+        root: Node = await self._states.current(room.room_nid)
+        keys = [(type, "") for type in NAMING]
+        if inviter is not None:
+            keys.append(("m.room.member", inviter))
+        nids = await self._states.get_many(room.room_nid, root, keys)
+        found = await self._events.get_pdu_json(list(nids.values()))
+        return [msgspec.json.decode(found[nid]) for nid in nids.values() if nid in found]
+
+
+class RemoteInviter:
+    """Sends invites to other servers' users; the invite is in the room once their server has signed it."""
+
+    def __init__(
+        self, writer: RoomWriter, client: RoomClient, checker: PduChecker, naming: NamingState
+    ) -> None:
+        self._writer = writer
+        self._client = client
+        self._checker = checker
+        self._naming = naming
+
+    async def invite(self, room: RoomInfo, draft: Draft) -> SentEvent:
+        """The invite in the room. Raises what the inviting client is to be told."""
+        event = await self._writer.draw_up(room, draft)
+        stripped = await self._naming.list_pdus(room, draft.sender)
+        server_name = server_of(event.state_key or "")
+        try:
+            answer = await self._client.send_invite(
+                server_name, room.room_id, event.event_id, room.version.id, pdu_dict(event), stripped
+            )
+        except RemoteRefused as error:
+            if error.errcode == "M_LIMIT_EXCEEDED":
+                raise LimitExceeded("the user's server is busy", retry_after_ms=10_000) from error
+            raise Forbidden("the user's server does not take the invite") from error
+        except RemoteError as error:
+            raise Unknown("the user's server cannot be reached", http_status=502) from error
+        checked = await self._checker.check([answer], room.version, room.room_id)
+        signed = next((found for found in checked.events if found.event_id == event.event_id), None)
+        if signed is None or server_name not in pdu_dict(signed)["signatures"]:
+            raise Unknown("the user's server has answered with another event", http_status=502)
+        [placed] = await self._writer.receive(room, [Arrival(signed)], on_placed=_check_allowed)
+        assert placed is not None  # _check_allowed has seen it
+        return SentEvent(signed.event_id, placed.event_nid, 0)
+
+
+async def _check_allowed(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:
+    if any(found is None or found.flags for found in placed):
+        # The room has changed while we waited for the other server.
+        raise Forbidden("the room does not allow this invite any more")
+
+
+class InvitedUsers:
+    """Takes in invites of our users by other servers."""
+
+    def __init__(
+        self, checker: PduChecker, participation: Participation, outside: OutsideRooms, signer: Signer
+    ) -> None:
+        self._checker = checker
+        self._participation = participation
+        self._outside = outside
+        self._signer = signer
+
+    async def receive(
+        self,
+        origin: str,
+        room_id: str,
+        event_id: str,
+        version: RoomVersion,
+        pdu: dict[str, Any],
+        stripped: Sequence[Any],
+    ) -> Event:
+        """The invite with our signature; the user's clients have heard of it.
+
+        Raises InvalidParam for an event of another kind, Forbidden for a sender of another server.
+        """
+        checked = await self._checker.check([pdu], version, room_id)
+        event = next((found for found in checked.events if found.event_id == event_id), None)
+        if event is None:
+            raise InvalidParam("; ".join(checked.dropped.values()) or "the event is not valid")
+        target = event.state_key
+        if event.type != "m.room.member" or event.content.get("membership") != "invite":
+            raise InvalidParam("the event is no invite")
+        if target is None or not is_user_id(target) or server_of(target) != self._signer.server_name:
+            raise InvalidParam("the invited user is not of this server")
+        if server_of(event.sender) != origin:
+            raise Forbidden("the sender is not of your server")
+        signed = add_signature(event, self._signer.server_name, self._signer.key)
+        room = await self._outside.enter(room_id, version)
+        if room.version is not version:
+            raise InvalidParam("the room has another version")
+        if not await self._participation.is_in(room.room_nid):
+            await self._outside.set_membership(room, signed, stripped)
+        return signed

@@ -1,0 +1,91 @@
+"""Rooms that nobody of this server is in: invites to them, knocks at them, and the end of both.
+
+Spec: server-server-api "Inviting to a room", "Knocking upon a room", "Leaving Rooms (Rejecting Invites)".
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hs.matrix.event import Event
+from hs.matrix.room_versions import RoomVersion
+from hs.rooms.commit import Committer
+from hs.rooms.drafts import SentEvent
+from hs.rooms.lane import Lanes
+from hs.storage.arrivals import ArrivalStore
+from hs.storage.rooms import RoomInfo, RoomStore
+from hs.storage.streams import NidAllocator
+
+# What a client is shown of a room before it is in: servers send about ten events.
+_MAX_STRIPPED = 100
+_MAX_STRIPPED_BYTES = 64 * 1024
+_STRIPPED_KEYS = ("type", "state_key", "sender", "content")
+
+
+class OutsideRooms:
+    """Keeps memberships in rooms of which we have only what their servers tell us."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        rooms: RoomStore,
+        known: ArrivalStore,
+        committer: Committer,
+        room_nids: NidAllocator,
+        event_nids: NidAllocator,
+    ) -> None:
+        self._lanes = lanes
+        self._rooms = rooms
+        self._known = known
+        self._committer = committer
+        self._room_nids = room_nids
+        self._event_nids = event_nids
+
+    async def enter(self, room_id: str, version: RoomVersion) -> RoomInfo:
+        """The room, which is entered where it is new to us."""
+        room = await self._rooms.find(room_id)
+        if room is None:
+            [room_nid] = await self._room_nids.take(1)
+            room = await self._rooms.ensure(room_id, version, room_nid)
+        return room
+
+    async def set_membership(
+        self, room: RoomInfo, event: Event, stripped: Sequence[Any] | None
+    ) -> SentEvent | None:
+        """The membership that a signed member event gives one of our users; None where we had the event.
+
+        `stripped` is the state that came with it: the user's clients are shown what of it is well-formed.
+        """
+        async with self._lanes.turn(room.room_nid):
+            known = await self._known.find(room.room_nid, [event.event_id])
+            if event.event_id in known.held:
+                return None
+            nid = known.awaited.get(event.event_id)
+            if nid is None:
+                [nid] = await self._event_nids.take(1)
+            shown = None if stripped is None else render_stripped(stripped)
+            return await self._committer.commit_outside(room, event, nid, shown)
+
+
+def render_stripped(events: Sequence[Any]) -> bytes:
+    """A JSON array of those of the events that are stripped state, with nothing else in them.
+
+    Servers send whole PDUs, too (since v1.16 they should): of these as much as a stripped event has.
+    """
+    found: list[dict[str, Any]] = []
+    size = 0
+    for event in events[:_MAX_STRIPPED]:
+        if not isinstance(event, dict) or not _is_stripped(event):
+            continue
+        stripped = {key: event[key] for key in _STRIPPED_KEYS}
+        size += len(msgspec.json.encode(stripped))
+        if size > _MAX_STRIPPED_BYTES:
+            break
+        found.append(stripped)
+    return msgspec.json.encode(found)
+
+
+def _is_stripped(event: dict[str, Any]) -> bool:
+    texts = all(isinstance(event.get(key), str) for key in ("type", "state_key", "sender"))
+    return texts and isinstance(event.get("content"), dict)

@@ -1,0 +1,136 @@
+"""Our users and the rooms of other servers: joining them, knocking at them, leaving what we are not in.
+
+Spec: server-server-api "Joining Rooms", "Knocking upon a room", "Leaving Rooms (Rejecting Invites)".
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hs.matrix.event import Event, pdu_dict
+from hs.net.errors import BadAnswer, RemoteError
+from hs.net.room_client import Joined, RoomClient
+from hs.rooms.arrivals import Arrival, MissingAuth
+from hs.rooms.checks import PduChecker
+from hs.rooms.fetched_state import FetchedStates
+from hs.rooms.handshakes import Handshakes, Prepared, Refusals
+from hs.rooms.outside import OutsideRooms
+from hs.rooms.writer import RoomWriter
+from hs.storage.rooms import RoomInfo
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteRooms:
+    """Gets our users into rooms of other servers, and out of them."""
+
+    def __init__(
+        self,
+        handshakes: Handshakes,
+        client: RoomClient,
+        checker: PduChecker,
+        states: FetchedStates,
+        writer: RoomWriter,
+        outside: OutsideRooms,
+    ) -> None:
+        self._handshakes = handshakes
+        self._client = client
+        self._checker = checker
+        self._states = states
+        self._writer = writer
+        self._outside = outside
+
+    async def join(
+        self,
+        room_id: str,
+        user_id: str,
+        servers: Sequence[str],
+        content: Mapping[str, Any],
+        is_beginning: bool,
+    ) -> RoomInfo:
+        """The room that the user has joined with the help of one of the servers.
+
+        `is_beginning`: nobody of ours is in the room yet, so what the server says of it is all that counts.
+        Raises what the client is to be told.
+        """
+        refusals = Refusals()
+        for server_name in servers:
+            try:
+                prepared = await self._handshakes.prepare(server_name, "join", room_id, user_id, content)
+                joined = await self._client.send_join(
+                    server_name, room_id, prepared.event.event_id, pdu_dict(prepared.event)
+                )
+                return await self._take_in(room_id, prepared, joined, is_beginning)
+            except RemoteError as error:
+                refusals.add(server_name, error)
+        raise refusals.error()
+
+    async def _take_in(
+        self, room_id: str, prepared: Prepared, joined: Joined, is_beginning: bool
+    ) -> RoomInfo:
+        """Store the room, and the join as what begins it for us."""
+        room = await self._outside.enter(room_id, prepared.version)
+        if room.version is not prepared.version:
+            raise BadAnswer("the room has another version than it had before")
+        event = await self._signed_by_both(room, prepared, joined)
+        try:
+            state = await self._states.import_whole(room, joined.state, joined.auth_chain)
+            if ("m.room.create", "") not in state:
+                raise BadAnswer("the room has no create event")
+            [placed] = await self._writer.receive(room, [Arrival(event, state, is_beginning=is_beginning)])
+        except MissingAuth as error:
+            raise BadAnswer(f"the join cannot be judged: {error}") from error
+        if placed is not None and placed.flags:
+            raise BadAnswer(f"the join is not allowed by the state that came with it: {placed.rule}")
+        return room
+
+    async def _signed_by_both(self, room: RoomInfo, prepared: Prepared, joined: Joined) -> Event:
+        """Our event, with the signature of the server that lets the user in, where one is needed."""
+        if joined.event is None:
+            return prepared.event
+        checked = await self._checker.check([joined.event], room.version, room.room_id)
+        for event in checked.events:
+            if event.event_id == prepared.event.event_id:
+                return event
+        raise BadAnswer("the join came back as another event")
+
+    async def knock(
+        self, room_id: str, user_id: str, servers: Sequence[str], content: Mapping[str, Any]
+    ) -> RoomInfo:
+        """The room that the user now knocks at."""
+        refusals = Refusals()
+        for server_name in servers:
+            try:
+                prepared = await self._handshakes.prepare(server_name, "knock", room_id, user_id, content)
+                stripped = await self._client.send_knock(
+                    server_name, room_id, prepared.event.event_id, pdu_dict(prepared.event)
+                )
+                room = await self._outside.enter(room_id, prepared.version)
+                await self._outside.set_membership(room, prepared.event, stripped)
+                return room
+            except RemoteError as error:
+                refusals.add(server_name, error)
+        raise refusals.error()
+
+    async def leave(
+        self, room: RoomInfo, user_id: str, servers: Sequence[str], content: Mapping[str, Any]
+    ) -> None:
+        """Reject an invite, or take a knock back, in a room that nobody of ours is in.
+
+        Where no server helps, the user is out all the same, as far as we are concerned.
+        """
+        for server_name in servers:
+            try:
+                prepared = await self._handshakes.prepare(
+                    server_name, "leave", room.room_id, user_id, content
+                )
+                await self._client.send_leave(
+                    server_name, room.room_id, prepared.event.event_id, pdu_dict(prepared.event)
+                )
+            except RemoteError as error:
+                logger.info("%s does not take a departure: %s", server_name, error)
+                continue
+            await self._outside.set_membership(room, prepared.event, None)
+            return
+        event = self._handshakes.sign_alone(room, user_id, {**content, "membership": "leave"})
+        await self._outside.set_membership(room, event, None)
