@@ -113,8 +113,9 @@ def read_key_answer(value: Any, server_name: str, now_ms: int, is_direct: bool) 
     valid_until_ts = max(0, cap_validity(told.valid_until_ts, now_ms))
     keys: dict[str, KnownKey] = {}
     for key_id, old in told.old_verify_keys.items():
-        # It signs no more, so it does not count for anything that is still to come.
-        _add(keys, server_name, key_id, old.key, max(0, min(old.expired_ts, now_ms)), True, is_direct, now_ms)
+        # It signs no more, so it does not count for anything from now on.
+        expired_ts = max(0, min(old.expired_ts, now_ms - 1))
+        _add(keys, server_name, key_id, old.key, expired_ts, True, is_direct, now_ms)
     for key_id, current in told.verify_keys.items():
         _add(keys, server_name, key_id, current.key, valid_until_ts, False, is_direct, now_ms)
     signatures = told.signatures.get(server_name, {})

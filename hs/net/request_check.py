@@ -73,6 +73,8 @@ class RequestCheck:
         if await self._keys.needs_fetch(origin, wanted) and not self._budget.take(address, 1):
             raise LimitExceeded("too many servers whose keys are not known here", retry_after_ms=5000)
         known = (await self._keys.get_keys({origin: wanted}, for_stranger=True))[origin]
+        # Later than above: what was fetched meanwhile may have retired a key just now.
+        now_ms = self._now_ms()
         valid = {
             key_id: known[key_id] for key_id in wanted if key_id in known and known[key_id].covers(now_ms)
         }

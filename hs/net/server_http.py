@@ -15,6 +15,8 @@ T = TypeVar("T")
 MAX_DEPTH: Final = 256
 # Addresses of one server that are tried for one request.
 MAX_TRIES: Final = 4
+# What is larger is full of events, each of which is checked on its own; nothing else may be that large.
+_MAX_CHECKED: Final = 4 * 1024 * 1024
 _MAX_TEXT: Final = 200
 
 
@@ -113,7 +115,7 @@ def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
         raise BadAnswer(f"the answer does not fit: {error}") from error
     except RecursionError as error:
         raise BadAnswer("the answer is nested too deeply") from error
-    if is_nested_deeper(answer.body, MAX_DEPTH):
+    if len(answer.body) <= _MAX_CHECKED and is_nested_deeper(answer.body, MAX_DEPTH):
         raise BadAnswer("the answer is nested too deeply")
     return decoded
 
