@@ -57,8 +57,10 @@ class Notary:
         names = names[:MAX_SERVERS]
         found = await self._store.list_answers(names)
         stale = [name for name in names if self._is_stale(found.get(name), wanted[name])]
-        if asked := await self._refresh(stale, address):
-            found |= await self._store.list_answers(asked)
+        if stale:
+            await self._refresh(stale, address)
+            # All of them: somebody else may have asked just now.
+            found |= await self._store.list_answers(stale)
         answers = [self._own.answer()] if self._own.server_name in wanted else []
         size = 0
         for name in names:
@@ -70,11 +72,10 @@ class Notary:
                 answers.append(signed)
         return answers
 
-    async def _refresh(self, names: Collection[str], address: str) -> list[str]:
+    async def _refresh(self, names: Collection[str], address: str) -> None:
         askable = [name for name in names if self._keys.may_refresh(name)][:MAX_FETCHES]
         asked = askable[: self._budget.take(address, len(askable))]
         await self._keys.refresh(asked)
-        return asked
 
     def _is_stale(self, answer: KeyAnswer | None, wish: KeyWish) -> bool:
         if answer is None or answer.should_refresh(self._now_ms()):

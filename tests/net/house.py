@@ -1,11 +1,12 @@
 """What talks to other servers, put together on a database without the rest of the server."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import pytest
 from yarl import URL
 
 from hs.matrix.keys import OldKey, signing_key_from_seed
@@ -22,6 +23,7 @@ from hs.net.server_keys import ServerKeys
 from hs.storage.database import Database
 from hs.storage.destinations import DestinationStore
 from hs.storage.server_keys import ServerKeyStore
+from tests.certificates import Authority
 
 HERE = "here.example"
 KEY = signing_key_from_seed("here_1", b"\x07" * 32)
@@ -94,7 +96,7 @@ class PlainHttp:
 
 @dataclass
 class NetHouse:
-    """All of it; change fields before `build`."""
+    """All of it; change fields and `build` again."""
 
     database: Database
     http: PlainHttp
@@ -120,3 +122,13 @@ class NetHouse:
     def wanted(self, server_name: str, *key_ids: str, until_s: float = 0) -> dict[str, Any]:
         """These keys, good until some seconds from now."""
         return {server_name: dict.fromkeys(key_ids, self.clock.now_ms() + round(until_s * 1000))}
+
+
+@pytest.fixture
+async def house(database: Database, authority: Authority) -> AsyncIterator[NetHouse]:
+    """What talks to other servers."""
+    connector = aiohttp.TCPConnector(ssl=authority.client_context())
+    async with aiohttp.ClientSession(connector=connector) as session:
+        made = NetHouse(database, PlainHttp(session)).build()
+        yield made
+        await made.keys.close()

@@ -1,0 +1,4 @@
+"""Fixtures of the server-server API: a house without rooms, and remotes over HTTPS."""
+
+from tests.federation_fixtures import authority, make_remote, remote  # noqa: F401
+from tests.net.house import house  # noqa: F401
