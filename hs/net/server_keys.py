@@ -172,9 +172,10 @@ class ServerKeys:
         }
 
     def may_refresh(self, server_name: str) -> bool:
-        """Whether `refresh` would ask the server."""
+        """Whether `refresh` would ask the server, or wait for those who do."""
         attempts = self._attempts.get(server_name)
-        return attempts is None or self._now_ms() >= attempts.direct_ms
+        is_due = attempts is None or self._now_ms() >= attempts.direct_ms
+        return is_due or server_name in self._flights
 
     def _may_ask(self, server_name: str) -> bool:
         attempts = self._attempts.get(server_name)
