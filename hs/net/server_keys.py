@@ -11,10 +11,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from cachetools import LRUCache
 
+from hs.matrix.ids import is_server_name
 from hs.matrix.keys import BadSignature, ServerKey
 from hs.matrix.server_keys import BadKeyAnswer, KeyAnswer, KnownKey, merge_keys, read_key_answer
 from hs.matrix.signing import verify_json
@@ -36,6 +38,9 @@ _STRANGERS_AT_ONCE: Final = 25
 _MAX_FLIGHTS: Final = 10_000
 _NOTARIES_AT_ONCE: Final = 4
 _NOTARY_BATCH: Final = 100
+
+# Of one server; an event can name thousands that do not exist.
+_MAX_KEY_IDS: Final = 20
 
 _PAUSE_MS: Final = 30_000
 _FIRST_RETRY_MS: Final = 60_000
@@ -103,7 +108,8 @@ class ServerKeys:
         long. What is wanted `for_stranger`, to find out whether to believe a request, does not hold up the rest.
         """
         slots = self._stranger_slots if for_stranger else self._slots
-        others = {name: key_ids for name, key_ids in wanted.items() if name != self._own.server_name}
+        own_name = self._own.server_name
+        others = {name: ids for name, ids in wanted.items() if name != own_name and is_server_name(name)}
         await self._load(others)
         # Twice: a flight that others have begun may not have wanted the same keys.
         for _ in range(2):
@@ -116,12 +122,11 @@ class ServerKeys:
             if not flights:
                 break
             await asyncio.wait(flights)
-        keys = {
-            name: {key_id: known.key for key_id, known in self._known.get(name, {}).items()}
-            for name in others
-        }
-        if self._own.server_name in wanted:
-            keys[self._own.server_name] = self._own.server_keys()
+        keys: Keys = {name: {} for name in wanted}
+        for name in others:
+            keys[name] = {key_id: known.key for key_id, known in self._known.get(name, {}).items()}
+        if own_name in wanted:
+            keys[own_name] = self._own.server_keys()
         return keys
 
     async def needs_fetch(self, server_name: str, key_ids: Mapping[str, int]) -> bool:
@@ -209,7 +214,7 @@ class ServerKeys:
             self._note_attempt(attempts, answer is not None)
             if answer is not None:
                 await self._learn([answer])
-        missing = self._missing(server_name, key_ids)
+        missing = dict(islice(self._missing(server_name, key_ids).items(), _MAX_KEY_IDS))
         # A notary's own keys come from itself: its word for them would be worth nothing.
         if missing and self._now_ms() >= attempts.notaries_ms and server_name not in self._source.notaries:
             await self._ask_notaries(server_name, missing)

@@ -265,6 +265,23 @@ async def test_no_notary_is_asked_where_none_is_trusted(house: NetHouse) -> None
     assert await house.keys.get_keys(house.wanted("gone.example", "ed25519:a")) == {"gone.example": {}}
 
 
+async def test_what_is_no_server_name_has_no_keys(house: NetHouse) -> None:
+    names = ["", "\x00", "a b", "x" * 500, "a.example/path", "\ud800"]
+    assert await house.keys.get_keys({name: {"ed25519:a": 0} for name in names}) == {
+        name: {} for name in names
+    }
+    assert house.http.found == []
+
+
+async def test_made_up_key_ids_are_not_passed_on_to_notaries_by_the_thousand(
+    house: NetHouse, make_remote: MakeRemote, remote: RemoteServer
+) -> None:
+    notary = await _notary_for(house, make_remote, remote)
+    await house.keys.get_keys(house.wanted(remote.name, *(f"ed25519:k{i}" for i in range(5000))))
+    [query] = notary.received("POST", "/key/v2/query")
+    assert len(query.body["server_keys"][remote.name]) == 20
+
+
 async def test_closing_cuts_what_is_under_way(house: NetHouse, remote: RemoteServer) -> None:
     stall = remote.stall("GET", "/key/v2/server")
     waiting = asyncio.create_task(get(house, remote))
