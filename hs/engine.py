@@ -17,6 +17,8 @@ from hs.rooms.lane import Lanes
 from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
 from hs.rooms.outliers import OutlierImporter
+from hs.rooms.outside import OutsideRooms
+from hs.rooms.participation import Participation
 from hs.rooms.resolve import StateResolver
 from hs.rooms.restricted import RestrictedJoins
 from hs.rooms.stage_reader import StageReader
@@ -50,6 +52,12 @@ class Engine:
     rooms: RoomStore
     room_nids: NidAllocator
     outliers: OutlierImporter
+    outlier_store: OutlierStore
+    outside: OutsideRooms
+    restricted: RestrictedJoins
+    members: MembershipStore
+    participation: Participation
+    heads: HeadStore
     events: EventStore
     event_cache: EventCache
     states: RoomStates
@@ -98,10 +106,19 @@ async def build_engine(
     writer = RoomWriter(lanes, heads, head_store, builder, placer, committer)
     rooms, creator = RoomStore(database), RoomCreator(writer, profiles, gate, signer.server_name)
     old_rooms = OldRooms(states, events, MemberStore(database), TimelineStore(database))
+    participation = Participation(members)
+    committer.on_commit(participation.on_commit)
+    outlier_store = OutlierStore(database)
     return Engine(
         rooms=rooms,
         room_nids=numbers.rooms,
-        outliers=OutlierImporter(lanes, arrival_store, OutlierStore(database), auth_records, numbers.events),
+        outliers=OutlierImporter(lanes, arrival_store, outlier_store, auth_records, numbers.events),
+        outlier_store=outlier_store,
+        outside=OutsideRooms(lanes, rooms, arrival_store, committer, numbers.rooms, numbers.events),
+        restricted=restricted,
+        members=members,
+        participation=participation,
+        heads=head_store,
         events=events,
         event_cache=cache,
         states=states,

@@ -47,6 +47,7 @@ from hs.config import Config
 from hs.directory.aliases import AliasDirectory, RoomFacts
 from hs.directory.overviews import RoomOverviews
 from hs.directory.public_rooms import PublicRooms
+from hs.directory.remote_aliases import RemoteAliases
 from hs.directory.spaces import SpaceTrees
 from hs.engine import Engine
 from hs.http.rate_limit import RateLimiter
@@ -55,6 +56,7 @@ from hs.readers import Readers
 from hs.rooms.annotations import Annotations
 from hs.rooms.clock import Clock
 from hs.rooms.create import InviteGate
+from hs.rooms.entrances import RoomEntrances
 from hs.storage.aliases import DirectoryStore
 from hs.storage.annotations import AnnotationStore
 from hs.storage.database import Database
@@ -77,6 +79,8 @@ def build_apis(
     engine: Engine,
     readers: Readers,
     account_rooms: AccountRooms,
+    entrances: RoomEntrances,
+    remote_aliases: RemoteAliases | None,
 ) -> Mapping[str, Sequence[object]]:
     """The API objects of "client" and "admin"."""
     return {
@@ -92,7 +96,7 @@ def build_apis(
                 clock,
                 config.server_name,
             ),
-            *_room_apis(config, database, clock, gate, people, engine, readers),
+            *_room_apis(config, database, clock, gate, people, engine, readers, entrances, remote_aliases),
         ],
         "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],
     }
@@ -134,18 +138,22 @@ def _room_apis(
     people: People,
     engine: Engine,
     readers: Readers,
+    entrances: RoomEntrances,
+    remote_aliases: RemoteAliases | None,
 ) -> list[object]:
     members, directory_store = MembershipStore(database), DirectoryStore(database)
     facts = RoomFacts(engine.states, engine.events, members)
     overview_store = OverviewStore(database)
     overviews = RoomOverviews(overview_store, engine.rooms, engine.events)
-    directory = AliasDirectory(directory_store, engine.rooms, facts, engine.writer, clock, config.server_name)
+    directory = AliasDirectory(
+        directory_store, engine.rooms, facts, engine.writer, clock, config.server_name, remote_aliases
+    )
     moves = RoomMoves(people.account_data, engine.states, engine.events)
     engine.memberships.on_joined(moves.carry_over)
     return [
         RoomsApi(engine.creator, directory),
         UpgradeApi(engine.rooms, engine.upgrader, moves),
-        MembershipApi(engine.rooms, engine.memberships, directory, gate),
+        MembershipApi(engine.rooms, engine.memberships, entrances, directory, gate),
         SendApi(
             engine.rooms,
             engine.writer,

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from hs.accounts.propagation import AccountRooms
 from hs.config import Config
 from hs.engine import Engine, build_engine
-from hs.gates import LocalGate
+from hs.federation import build_entrances
+from hs.gates import ServerGate
 from hs.http.app import make_durations
 from hs.http.listeners import start_listener
 from hs.http.rate_limit import Limit, RateLimiter
@@ -74,7 +75,7 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     stack.push_async_callback(database.close)
     notifier = Notifier(UserRooms(MemberStore(database)))
     people = await build_people(config, database, clock, notifier.wake_user, stack)
-    gate = LocalGate(config.server_name)
+    gate = ServerGate(config.server_name, False)
     engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
     stack.push_async_callback(engine.writer.close)
     stack.push_async_callback(engine.upgrader.close)
@@ -107,7 +108,11 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
         engine.memberships,
     )
     stack.push_async_callback(account_rooms.close)
-    apis = build_apis(config, database, clock, gate, limiter, people, engine, readers, account_rooms)
+    entrances = build_entrances(engine, database, config.server_name, None)
+    stack.push_async_callback(entrances.close)
+    apis = build_apis(
+        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, None
+    )
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(listener, apis, people.tokens, limiter, registry, durations)

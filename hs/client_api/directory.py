@@ -81,8 +81,8 @@ class DirectoryApi:
     @endpoint("GET", *v3("/directory/room/{alias}"), auth=Auth.NONE, limit="other")
     async def get_alias(self, alias: str) -> dict[str, Any]:
         """The room an alias leads to."""
-        room = await self._directory.resolve(alias)
-        return {"room_id": room.room_id, "servers": [self._server_name]}
+        found = await self._directory.find_alias(alias)
+        return {"room_id": found.room_id, "servers": list(found.servers) or [self._server_name]}
 
     @endpoint("DELETE", *v3("/directory/room/{alias}"), auth=Auth.USER, limit="other")
     async def delete_alias(self, caller: Caller, alias: str) -> Empty:

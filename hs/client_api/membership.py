@@ -10,12 +10,14 @@ import msgspec
 from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
+from hs.directory.remote_aliases import FoundRoom
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
 from hs.matrix.errors import BadJson, MissingParam, ThreepidDenied
-from hs.matrix.ids import parse_room_id, parse_user_id
+from hs.matrix.ids import is_server_name, parse_room_id, parse_user_id
 from hs.rooms.create import InviteGate
+from hs.rooms.entrances import RoomEntrances
 from hs.rooms.membership import RoomMemberships
-from hs.storage.rooms import RoomInfo, RoomStore
+from hs.storage.rooms import RoomStore
 
 
 class ReasonBody(msgspec.Struct):
@@ -25,13 +27,18 @@ class ReasonBody(msgspec.Struct):
 
 
 class ServersQuery(msgspec.Struct):
-    """The query of POST /join and POST /knock: which servers know the room; for when there are other servers.
+    """The query of POST /join and POST /knock: which servers are in the room.
 
     `server_name` is what `via` was called before v1.12.
     """
 
     via: list[str] = []
     server_name: list[str] = []
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers to try; what is no server's name is left out."""
+        return [name for name in (self.via or self.server_name) if is_server_name(name)]
 
 
 class TargetBody(msgspec.Struct):
@@ -55,32 +62,40 @@ class MembershipApi:
     """Changes memberships."""
 
     def __init__(
-        self, rooms: RoomStore, memberships: RoomMemberships, directory: AliasDirectory, gate: InviteGate
+        self,
+        rooms: RoomStore,
+        memberships: RoomMemberships,
+        entrances: RoomEntrances,
+        directory: AliasDirectory,
+        gate: InviteGate,
     ) -> None:
         self._rooms = rooms
         self._memberships = memberships
+        self._entrances = entrances
         self._directory = directory
         self._gate = gate
 
     @endpoint("POST", *v3("/rooms/{room_id}/join"), auth=Auth.USER, limit="join")
     async def post_join_by_id(self, caller: Caller, room_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Join the room with this id."""
-        return await self._join(caller, await get_room(self._rooms, room_id), body)
+        parse_room_id(room_id)
+        return await self._join(caller, FoundRoom(room_id), [], body)
 
     @endpoint("POST", *v3("/join/{room_id_or_alias}"), auth=Auth.USER, limit="join")
     async def post_join(
         self, caller: Caller, room_id_or_alias: str, body: dict[str, Any], query: ServersQuery
     ) -> dict[str, Any]:
         """Join the room with this id or alias."""
-        return await self._join(caller, await self._resolve(room_id_or_alias), body)
+        return await self._join(caller, await self._find(room_id_or_alias), query.servers, body)
 
     @endpoint("POST", *v3("/knock/{room_id_or_alias}"), auth=Auth.USER, limit="join")
     async def post_knock(
         self, caller: Caller, room_id_or_alias: str, body: ReasonBody, query: ServersQuery
     ) -> dict[str, Any]:
         """Ask to be let into the room."""
-        room = await self._resolve(room_id_or_alias)
-        await self._memberships.knock(room, caller.user_id, body.reason)
+        found = await self._find(room_id_or_alias)
+        servers = [*query.servers, *found.servers]
+        room = await self._entrances.knock(found.room_id, caller.user_id, servers, body.reason)
         return {"room_id": room.room_id}
 
     @endpoint("POST", *v3("/rooms/{room_id}/invite"), auth=Auth.USER, limit="invite")
@@ -100,7 +115,7 @@ class MembershipApi:
     async def post_leave(self, caller: Caller, room_id: str, body: ReasonBody) -> Empty:
         """Leave the room, reject its invite or take a knock back."""
         room = await get_room(self._rooms, room_id)
-        await self._memberships.leave(room, caller.user_id, body.reason)
+        await self._entrances.leave(room, caller.user_id, body.reason)
         return Empty()
 
     @endpoint("POST", *v3("/rooms/{room_id}/kick"), auth=Auth.USER, limit="invite")
@@ -133,14 +148,17 @@ class MembershipApi:
         await self._memberships.forget(await get_room(self._rooms, room_id), caller.user_id)
         return Empty()
 
-    async def _join(self, caller: Caller, room: RoomInfo, body: dict[str, Any]) -> dict[str, Any]:
-        await self._memberships.join(room, caller.user_id, _own_content(body))
+    async def _join(
+        self, caller: Caller, found: FoundRoom, via: list[str], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        servers = [*via, *found.servers]
+        room = await self._entrances.join(found.room_id, caller.user_id, servers, _own_content(body))
         return {"room_id": room.room_id}
 
-    async def _resolve(self, room_id_or_alias: str) -> RoomInfo:
+    async def _find(self, room_id_or_alias: str) -> FoundRoom:
         if not room_id_or_alias.startswith("#"):
             parse_room_id(room_id_or_alias)
-        return await self._directory.resolve_id_or_alias(room_id_or_alias)
+        return await self._directory.find_room(room_id_or_alias)
 
 
 def _reason(reason: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hs._fast.event_record import EventRecord
+from hs.directory.remote_aliases import FoundRoom, RemoteAliases
 from hs.matrix.errors import (
     BadAlias,
     BadJson,
@@ -76,7 +77,9 @@ class AliasDirectory:
         writer: RoomWriter,
         clock: Clock,
         server_name: str,
+        remote: RemoteAliases | None = None,
     ) -> None:
+        self._remote = remote
         self._store = store
         self._rooms = rooms
         self._facts = facts
@@ -97,6 +100,19 @@ class AliasDirectory:
         if room_nid is None:
             raise NotFound(f"room alias {alias} not found")
         return await self._rooms.by_nid(room_nid)
+
+    async def find_room(self, room_id_or_alias: str) -> FoundRoom:
+        """The id of the room, which may be of other servers only, and servers that are said to be in it."""
+        if not room_id_or_alias.startswith("#"):
+            return FoundRoom(room_id_or_alias)
+        return await self.find_alias(room_id_or_alias)
+
+    async def find_alias(self, alias: str) -> FoundRoom:
+        """Where an alias of any server leads; NotFound where it leads nowhere."""
+        self._check_syntax(alias)
+        if self._remote is not None and server_of(alias) != self._server_name:
+            return await self._remote.find(alias)
+        return FoundRoom((await self.resolve(alias)).room_id)
 
     async def resolve_id_or_alias(self, room_id_or_alias: str) -> RoomInfo:
         """The room with this id or alias; NotFound where this server knows none."""

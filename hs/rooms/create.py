@@ -3,19 +3,23 @@
 Spec: client-server-api "Creation", POST /createRoom.
 """
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from hs.matrix.errors import BadJson, InvalidParam, InvalidRoomState
-from hs.matrix.ids import parse_user_id
+from hs.matrix.errors import BadJson, InvalidParam, InvalidRoomState, MatrixError
+from hs.matrix.ids import parse_user_id, server_of
 from hs.matrix.room_versions import DEFAULT_ROOM_VERSION, RoomVersion, get_room_version
 from hs.matrix.server_acl import is_allowed
 from hs.rooms.drafts import Draft, OnWrite
-from hs.rooms.membership import ProfileSource
+from hs.rooms.membership import InviteElsewhere, ProfileSource
 from hs.rooms.writer import RoomWriter
+from hs.storage.rooms import RoomInfo
+
+logger = logging.getLogger(__name__)
 
 # A room may be made with this many invites at once; clients invite further people afterwards.
 MAX_INVITES = 100
@@ -72,6 +76,7 @@ class RoomCreator:
         self._profiles = profiles
         self._gate = gate
         self._server_name = server_name
+        self._invite_elsewhere: InviteElsewhere | None = None
 
     async def create(
         self, creator: str, request: CreateRoom, *, alias: str | None = None, on_write: OnWrite | None = None
@@ -87,14 +92,20 @@ class RoomCreator:
         )
         self._check(creator, request)
         drafts = plan_state(creator, request, version, alias)
-        for target in dict.fromkeys(request.invite):
-            drafts.append(await self._invite(creator, target, request.is_direct))
-        return await self.make(version, create_draft(creator, request, version), drafts, on_write)
+        invites = [
+            await self._invite(creator, target, request.is_direct) for target in dict.fromkeys(request.invite)
+        ]
+        drafts += [draft for draft in invites if self._is_local(draft)]
+        room = await self.make(version, create_draft(creator, request, version), drafts, on_write)
+        for draft in invites:
+            if not self._is_local(draft):
+                await self._invite_remote(room, draft)
+        return room.room_id
 
     async def make(
         self, version: RoomVersion, create: Draft, drafts: Sequence[Draft], on_write: OnWrite | None = None
-    ) -> str:
-        """The id of the new room: its create event, the join of its creator, and then the drafts."""
+    ) -> RoomInfo:
+        """The new room: its create event, the join of its creator, and then the drafts."""
         profile = await self._profiles.member_fields(create.sender)
         join = _member(create.sender, create.sender, {"membership": "join", **profile})
         # Up to version 11 the room's id is a free choice; from 12 on it is the create event's hash.
@@ -102,6 +113,22 @@ class RoomCreator:
             None if version.room_id_is_create_hash else f"!{secrets.token_urlsafe(18)}:{self._server_name}"
         )
         return await self._writer.create_room(version, room_id, [create, join, *drafts], on_write)
+
+    def on_remote_invite(self, act: InviteElsewhere) -> None:
+        """Have `act` invite users of other servers."""
+        self._invite_elsewhere = act
+
+    def _is_local(self, invite: Draft) -> bool:
+        return server_of(invite.state_key or "") == self._server_name
+
+    async def _invite_remote(self, room: RoomInfo, draft: Draft) -> None:
+        if self._invite_elsewhere is None:
+            return
+        try:
+            await self._invite_elsewhere(room, draft)
+        except MatrixError as error:
+            # The room stands, and its creator sees in it who was not invited.
+            logger.info("%s was not invited to a new room: %s", draft.state_key, error)
 
     def _check(self, creator: str, request: CreateRoom) -> None:
         if len(request.invite) > MAX_INVITES:

@@ -6,7 +6,7 @@ Spec: server-server-api "Transactions", "Server Access Control Lists".
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from cachetools import LRUCache
 
@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 # Servers repeat a transaction for as long as they hear no answer; a result is a few hundred bytes.
 _REMEMBERED = 20_000
+
+# For each event None, or why it was not taken in.
+Results: TypeAlias = dict[str, str | None]
 
 # (origin, kind, content) of an ephemeral event.
 OnEdu = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
@@ -43,8 +46,8 @@ class InboundTransactions:
         self._checker = checker
         self._gaps = gaps
         self._on_edu = on_edu
-        self._done: LRUCache[tuple[str, str], dict[str, str]] = LRUCache(_REMEMBERED)
-        self._running: dict[tuple[str, str], asyncio.Task[dict[str, str]]] = {}
+        self._done: LRUCache[tuple[str, str], Results] = LRUCache(_REMEMBERED)
+        self._running: dict[tuple[str, str], asyncio.Task[Results]] = {}
 
     async def receive(
         self,
@@ -52,10 +55,10 @@ class InboundTransactions:
         txn_id: str,
         pdus: Sequence[dict[str, Any]],
         edus: Sequence[tuple[str, Mapping[str, Any]]],
-    ) -> dict[str, str]:
-        """Why events were not taken in, by event id; the same for a transaction that is repeated.
+    ) -> Results:
+        """What became of each event; the same for a transaction that is repeated.
 
-        What is not named is committed. The work goes on when the caller is cancelled: the other server will
+        What has no error is committed. The work goes on when the caller is cancelled: the other server will
         ask again, and should find it done.
         """
         key = (origin, txn_id)
@@ -73,14 +76,14 @@ class InboundTransactions:
         """Wait for what is being carried out."""
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _finish(self, key: tuple[str, str], task: asyncio.Task[dict[str, str]]) -> None:
+    def _finish(self, key: tuple[str, str], task: asyncio.Task[Results]) -> None:
         del self._running[key]
         if not task.cancelled() and task.exception() is None:
             self._done[key] = task.result()
 
     async def _carry_out(
         self, origin: str, pdus: Sequence[dict[str, Any]], edus: Sequence[tuple[str, Mapping[str, Any]]]
-    ) -> dict[str, str]:
+    ) -> Results:
         by_room: dict[str, list[dict[str, Any]]] = {}
         for pdu in pdus:
             room_id = pdu.get("room_id")
@@ -94,7 +97,7 @@ class InboundTransactions:
             await self._take_edu(origin, kind, content)
         return {event_id: error for result in results for event_id, error in result.items()}
 
-    async def _deliver(self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]]) -> dict[str, str]:
+    async def _deliver(self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]]) -> Results:
         room = await self._rooms.find(room_id)
         if room is None or not await self._participation.is_in(room.room_nid):
             # Not ours to keep: the other server has not heard yet that our last user left.
@@ -102,7 +105,8 @@ class InboundTransactions:
         checked = await self._checker.check(pdus, room.version, room.room_id)
         if not await self._acls.is_allowed(room, origin):
             return {event.event_id: "your server is denied in this room" for event in checked.events}
-        return checked.dropped | await self._gaps.deliver(origin, room, checked.events)
+        errors = await self._gaps.deliver(origin, room, checked.events)
+        return checked.dropped | {event.event_id: errors.get(event.event_id) for event in checked.events}
 
     async def _take_edu(self, origin: str, kind: str, content: Mapping[str, Any]) -> None:
         try:

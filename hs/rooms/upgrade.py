@@ -252,7 +252,8 @@ class RoomUpgrader:
             else adapt_power_levels(old.levels, old.info.version, version, old.power.creators, creators)
         )
         drafts.append(Draft(_POWER[0], user_id, adapted, state_key=""))
-        return await self._creator.make(version, create_draft(user_id, request, version), drafts)
+        room = await self._creator.make(version, create_draft(user_id, request, version), drafts)
+        return room.room_id
 
     def _copied_state(
         self, old: OldRoom, version: RoomVersion, aliases: Sequence[str]

@@ -144,8 +144,8 @@ class RoomWriter:
 
     async def create_room(
         self, version: RoomVersion, room_id: str | None, drafts: Sequence[Draft], on_write: OnWrite | None
-    ) -> str:
-        """The id of a new room whose first events are `drafts`, the m.room.create first.
+    ) -> RoomInfo:
+        """A new room whose first events are `drafts`, the m.room.create first.
 
         `room_id` is None where the version derives it from the create event. Raises InvalidRoomState
         where the auth rules refuse one of the drafts.
@@ -164,7 +164,7 @@ class RoomWriter:
         self._new_rooms.add(commit)
         commit.add_done_callback(self._new_rooms.discard)
         await asyncio.shield(commit)
-        return room.room_id
+        return room
 
     async def receive_history(self, room: RoomInfo, arrivals: Sequence[Arrival]) -> list[PlacedEvent | None]:
         """Old events get their places behind what we have of the room; as `receive` otherwise."""
