@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import uvloop
@@ -18,12 +19,14 @@ from hs.http.app import make_durations
 from hs.http.listeners import start_listener
 from hs.http.rate_limit import Limit, RateLimiter
 from hs.logs import set_up_logging
+from hs.matrix.keys import OldKey
+from hs.network import build_network
 from hs.people import People, build_people
 from hs.readers import Readers, build_readers
 from hs.rooms.build import Signer
 from hs.rooms.clock import SystemClock
 from hs.served import build_apis
-from hs.signing_key import load_signing_key
+from hs.signing_key import load_signing_keys
 from hs.startup import prepared_database
 from hs.storage.database import Database
 from hs.storage.members import MemberStore
@@ -37,18 +40,18 @@ logger = logging.getLogger(__name__)
 def run(config: Config) -> None:
     """Serve until SIGINT or SIGTERM. Raises StorageError or OSError where the server cannot start."""
     set_up_logging(config.log)
-    signing_key = load_signing_key(config.signing_key)
+    keys = load_signing_keys(config.signing_key, SystemClock().now_ms())
     with prepared_database(config) as url:
-        uvloop.run(_serve(config, Signer(config.server_name, signing_key), url))
+        uvloop.run(_serve(config, Signer(config.server_name, keys.current), keys.old, url))
 
 
-async def _serve(config: Config, signer: Signer, url: str) -> None:
+async def _serve(config: Config, signer: Signer, old_keys: Sequence[OldKey], url: str) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
-        await start(config, signer, url, stack)
+        await start(config, signer, url, stack, old_keys)
         _spare_garbage_collector()
         if config.registration.enabled:
             logger.warning("anybody who reaches this server may register an account")
@@ -68,11 +71,14 @@ def _spare_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack) -> None:
+async def start(
+    config: Config, signer: Signer, url: str, stack: AsyncExitStack, old_keys: Sequence[OldKey] = ()
+) -> None:
     """A serving server, whose parts `stack` ends."""
     clock = SystemClock()
     database = await Database.connect(url, config.database.pool_size)
     stack.push_async_callback(database.close)
+    network = await build_network(config, database, clock, signer, old_keys, stack)
     notifier = Notifier(UserRooms(MemberStore(database)))
     people = await build_people(config, database, clock, notifier.wake_user, stack)
     gate = ServerGate(config.server_name, False)
@@ -113,9 +119,12 @@ async def start(config: Config, signer: Signer, url: str, stack: AsyncExitStack)
     apis = build_apis(
         config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, None
     )
+    served = {**apis, "federation": network.apis}
     durations = make_durations(registry)
     for listener in config.listeners:
-        runner = await start_listener(listener, apis, people.tokens, limiter, registry, durations)
+        runner = await start_listener(
+            listener, served, people.tokens, limiter, registry, durations, network.check
+        )
         stack.push_async_callback(runner.cleanup)
     await account_rooms.resume()
 

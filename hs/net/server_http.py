@@ -56,6 +56,18 @@ class Http(Protocol):
         """The answer of one address; RemoteError where there is none."""
 
 
+class NoServers:
+    """Finds and asks nobody: federation is disabled."""
+
+    async def find(self, server_name: str) -> Sequence[Any]:
+        """Raises Unreachable."""
+        raise Unreachable("federation is disabled")
+
+    async def request(self, method: str, target_or_url: Any, **how: Any) -> HttpAnswer:
+        """Raises Unreachable."""
+        raise Unreachable("federation is disabled")
+
+
 class ServerHttp:
     """Requests to servers."""
 

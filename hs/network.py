@@ -1,0 +1,67 @@
+"""What talks to other servers, without rooms: keys, signed requests both ways, back-off. Part of the composition root."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from hs.config import Config
+from hs.federation_api.keys import KeysApi
+from hs.matrix.keys import OldKey
+from hs.net.backoff import Backoff
+from hs.net.federation_client import FederationClient
+from hs.net.fetch_budget import FetchBudget
+from hs.net.key_fetcher import KeyFetcher
+from hs.net.notary import Notary
+from hs.net.own_keys import OwnKeys
+from hs.net.request_check import RequestCheck
+from hs.net.server_http import Finder, Http, NoServers, ServerHttp
+from hs.net.server_keys import ServerKeys
+from hs.rooms.build import Signer
+from hs.rooms.clock import Clock
+from hs.storage.database import Database
+from hs.storage.destinations import DestinationStore
+from hs.storage.server_keys import ServerKeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Other servers, as the rest of the house knows them."""
+
+    client: FederationClient
+    keys: ServerKeys
+    backoff: Backoff
+    # Of requests to us; None while federation is disabled: what is for other servers is not served then.
+    check: RequestCheck | None
+    apis: Sequence[object]
+
+
+async def build_network(
+    config: Config,
+    database: Database,
+    clock: Clock,
+    signer: Signer,
+    old_keys: Sequence[OldKey],
+    stack: AsyncExitStack,
+) -> Network:
+    """Ready to use; `stack` ends what is under way."""
+    now_ms = clock.now_ms
+    own = OwnKeys(config.server_name, [signer.key], old_keys, now_ms)
+    server_http = ServerHttp(*_build_http(config))
+    store = ServerKeyStore(database)
+    notaries = [name for name in config.federation.trusted_key_servers if name != config.server_name]
+    keys = ServerKeys(store, KeyFetcher(server_http, notaries), own, now_ms)
+    stack.push_async_callback(keys.close)
+    backoff = Backoff(DestinationStore(database), now_ms)
+    await backoff.load()
+    is_enabled = config.federation.enabled
+    client = FederationClient(server_http, own, backoff, now_ms, is_enabled)
+    budget = FetchBudget(now_ms)
+    if not is_enabled:
+        return Network(client, keys, backoff, None, ())
+    check = RequestCheck(config.server_name, keys, budget, now_ms, backoff.woken)
+    return Network(client, keys, backoff, check, [KeysApi(own, Notary(keys, store, own, budget, now_ms))])
+
+
+def _build_http(config: Config) -> tuple[Http, Finder]:
+    nobody = NoServers()
+    return nobody, nobody
