@@ -153,9 +153,13 @@ class RemoteServer:
 
     async def wait_until(self, is_so: Callable[[], Any]) -> Any:
         """What `is_so` returns once it is true; asked again after each request."""
-        async with asyncio.timeout(WAIT_S), self._changed:
-            while not (found := is_so()):
-                await self._changed.wait()
+        try:
+            async with asyncio.timeout(WAIT_S), self._changed:
+                while not (found := is_so()):
+                    await self._changed.wait()
+        except TimeoutError:
+            asked = [f"{request.method} {request.path}" for request in self.requests[-10:]]
+            raise AssertionError(f"{self.name} waits in vain; its last requests: {asked}") from None
         return found
 
     async def wait_for(self, method: str, part: str, count: int = 1) -> Received:
