@@ -71,6 +71,19 @@ class FetchedStates:
         checked = await self._checker.check(pdus, room.version, room.room_id)
         await self._import(origin, room, checked.events)
 
+    async def fetch_missing_auth(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> None:
+        """Store auth events of several events that are neither held nor among them, as far as they can be had."""
+        own = {event.event_id for event in events}
+        wanted = list(dict.fromkeys(id for event in events for id in event.auth_events if id not in own))
+        held = await self._importer.find_nids(room, wanted)
+        missing = [event_id for event_id in wanted if event_id not in held]
+        if not missing:
+            return
+        try:
+            await self._import(origin, room, await self._fetch_events(origin, room, missing))
+        except MissingAuth as error:
+            logger.info("%s does not give all auth events in %s: %s", origin, room.room_id, error)
+
     async def import_whole(
         self, room: RoomInfo, state: Sequence[msgspec.Raw], auth_chain: Sequence[msgspec.Raw]
     ) -> dict[StateKey, int]:

@@ -1,0 +1,181 @@
+"""Old history of a room is fetched from other servers, where a reader comes upon its end.
+
+Spec: server-server-api "Backfilling and retrieving missing events"; the order of points is that of the
+kernel `extremity_rank`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hs._fast import extremity_rank
+from hs.matrix.event import Event
+from hs.net.errors import RemoteError, RemoteRefused
+from hs.net.room_client import RoomClient
+from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
+from hs.rooms.checks import PduChecker
+from hs.rooms.clock import Clock
+from hs.rooms.fetched_state import FetchedStates
+from hs.rooms.history_access import HistoryAccess
+from hs.rooms.writer import RoomWriter
+from hs.storage.arrivals import ArrivalStore
+from hs.storage.backfill import BackfillPoint, BackfillStore
+from hs.storage.rooms import RoomInfo
+
+logger = logging.getLogger(__name__)
+
+# Points that are looked at, and those that one request names.
+_MAX_RANKED = 50
+_MAX_POINTS = 5
+_EVENTS_AT_ONCE = 100
+# Servers tried, and how many of them may say no before we stop bothering the room's servers.
+_MAX_SERVERS = 10
+_MAX_REFUSALS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySource:
+    """Where old history comes from."""
+
+    client: RoomClient
+    checker: PduChecker
+    states: FetchedStates
+
+
+class Backfiller:
+    """Extends the history that we hold of rooms."""
+
+    def __init__(
+        self,
+        writer: RoomWriter,
+        store: BackfillStore,
+        known: ArrivalStore,
+        source: HistorySource,
+        access: HistoryAccess,
+        clock: Clock,
+        server_name: str,
+    ) -> None:
+        self._writer = writer
+        self._store = store
+        self._known = known
+        self._source = source
+        self._access = access
+        self._clock = clock
+        self._server_name = server_name
+        # One at a time in each room: readers who come upon the same end wait for the same answer.
+        self._running: dict[int, asyncio.Task[bool]] = {}
+
+    async def is_broken_off(self, room: RoomInfo, least_depth: int, most_depth: int) -> bool:
+        """Whether history that we lack belongs between these depths."""
+        return await self._store.has_points(room.room_nid, least_depth, most_depth)
+
+    async def fill(self, room: RoomInfo, depth: int) -> bool:
+        """Fetch history near a depth; whether there is more of it now.
+
+        Who is cancelled while waiting stops nothing: the next reader finds it done.
+        """
+        task = self._running.get(room.room_nid)
+        if task is None:
+            task = asyncio.create_task(self._fill(room, depth), name=f"backfill {room.room_nid}")
+            self._running[room.room_nid] = task
+            task.add_done_callback(lambda done: self._running.pop(room.room_nid, None))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fill(self, room: RoomInfo, depth: int) -> bool:
+        points = await self._choose_points(room, depth)
+        if not points:
+            return False
+        servers = await self._store.list_servers(room.room_nid, _MAX_SERVERS + 1)
+        refusals = 0
+        for server_name in [name for name in servers if name != self._server_name][:_MAX_SERVERS]:
+            try:
+                if await self._fetch(room, server_name, points):
+                    return True
+            except RemoteRefused:
+                refusals += 1
+                if refusals == _MAX_REFUSALS:
+                    break
+            except RemoteError as error:
+                logger.info("%s gives no history of %s: %s", server_name, room.room_id, error)
+        await self._store.set_failed(
+            room.room_nid, [point.event_nid for point in points], self._clock.now_ms()
+        )
+        return False
+
+    async def _choose_points(self, room: RoomInfo, depth: int) -> list[BackfillPoint]:
+        """The nearest points that other servers would tell us about, looked at one by one until there are enough."""
+        points = {point.event_nid: point for point in await self._store.list_points(room.room_nid, depth)}
+        ranked = extremity_rank.rank(
+            [(p.event_nid, p.depth, p.failed_attempts, p.last_attempt_ts) for p in points.values()],
+            depth,
+            self._clock.now_ms(),
+            _MAX_RANKED,
+        )
+        chosen: list[BackfillPoint] = []
+        for nid in ranked:
+            if await self._access.may_read(room, points[nid].successor_nid):
+                chosen.append(points[nid])
+                if len(chosen) == _MAX_POINTS:
+                    break
+        return chosen
+
+    async def _fetch(self, room: RoomInfo, server_name: str, points: Sequence[BackfillPoint]) -> bool:
+        """Take in what the server gives; whether it was anything."""
+        source = self._source
+        pdus = await source.client.backfill(
+            server_name, room.room_id, [point.event_id for point in points], _EVENTS_AT_ONCE
+        )
+        checked = await source.checker.check(pdus, room.version, room.room_id)
+        return await self._take_in(room, server_name, checked.events)
+
+    async def _take_in(self, room: RoomInfo, server_name: str, events: Sequence[Event]) -> bool:
+        known = await self._known.find(
+            room.room_nid, [id for event in events for id in (event.event_id, *event.prev_events)]
+        )
+        placed = {event_id for event_id, held in known.held.items() if not held.is_outlier}
+        new = {event.event_id: event for event in events if event.event_id not in placed}
+        ordered = sort_by_history(list(new.values()))
+        await self._source.states.fetch_missing_auth(server_name, room, ordered)
+        took_any = False
+        for event in ordered:
+            arrival = Arrival(event, is_history=True)
+            try:
+                if any(id not in placed for id in event.prev_events):
+                    state = await self._source.states.fetch(server_name, room, event.event_id)
+                    arrival = Arrival(event, state, is_history=True)
+                await self._writer.receive_history(room, [arrival])
+            except (RemoteError, MissingHistory, MissingAuth) as error:
+                logger.info("an old event of %s cannot be placed: %s", room.room_id, error)
+                continue
+            placed.add(event.event_id)
+            took_any = True
+        return took_any
+
+
+def sort_by_history(events: Sequence[Event]) -> list[Event]:
+    """The events, each after those of its previous events that are among them; what is in a cycle is left out."""
+    by_id = {event.event_id: event for event in events}
+    waiting = {id: sum(prev in by_id for prev in event.prev_events) for id, event in by_id.items()}
+    followed_by: dict[str, list[str]] = {}
+    for event in events:
+        for prev in event.prev_events:
+            if prev in by_id:
+                followed_by.setdefault(prev, []).append(event.event_id)
+    ready = sorted((id for id, count in waiting.items() if count == 0), key=lambda id: -by_id[id].depth)
+    ordered = []
+    while ready:
+        event_id = ready.pop()
+        ordered.append(by_id[event_id])
+        for follower in followed_by.get(event_id, ()):
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                ready.append(follower)
+    return ordered

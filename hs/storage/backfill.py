@@ -1,0 +1,94 @@
+"""Where a room's history breaks off, and which servers may know what is before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hs.storage.database import Database
+from hs.storage.events import HIDDEN
+
+# Points that one look reads in each direction; rooms have had tens of thousands.
+_MAX_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPoint:
+    """An event that we lack, and the shallowest event we have that builds on it."""
+
+    event_nid: int
+    event_id: str
+    depth: int
+    failed_attempts: int
+    last_attempt_ts: int
+    successor_nid: int
+
+
+_POINTS = """
+    SELECT DISTINCT ON (e.depth, b.event_nid) b.event_nid, b.event_id, e.depth, b.failed_attempts, b.last_attempt_ts,
+        e.event_nid AS successor_nid
+    FROM backward_extremities b
+    JOIN event_edges d ON d.room_nid = b.room_nid AND d.prev_nid = b.event_nid
+    JOIN events e ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid
+    WHERE b.room_nid = $1 AND e.flags & $2 = 0 AND e.depth {side} $3
+    ORDER BY e.depth {order}, b.event_nid LIMIT $4
+"""
+_BEFORE = _POINTS.format(side="<=", order="DESC")
+_AFTER = _POINTS.format(side=">", order="ASC")
+
+
+class BackfillStore:
+    """Reads and writes what backfilling needs to know."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_points(self, room_nid: int, depth: int) -> list[BackfillPoint]:
+        """The points nearest to a depth on both sides, a bounded number of them."""
+        found = [
+            *await self._database.fetch(_BEFORE, room_nid, HIDDEN, depth, _MAX_POINTS),
+            *await self._database.fetch(_AFTER, room_nid, HIDDEN, depth, _MAX_POINTS),
+        ]
+        return [BackfillPoint(*row) for row in found]
+
+    async def has_points(self, room_nid: int, least_depth: int, most_depth: int) -> bool:
+        """Whether history breaks off before an event with a depth between these, both included."""
+        has: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM backward_extremities b JOIN event_edges d "
+            "ON d.room_nid = b.room_nid AND d.prev_nid = b.event_nid JOIN events e "
+            "ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid "
+            "WHERE b.room_nid = $1 AND e.flags & $2 = 0 AND e.depth BETWEEN $3 AND $4)",
+            room_nid,
+            HIDDEN,
+            least_depth,
+            most_depth,
+        )
+        return has
+
+    async def set_failed(self, room_nid: int, event_nids: Sequence[int], now_ms: int) -> None:
+        """Note that nobody gave us these events; they are asked for again, but less and less often."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE backward_extremities SET failed_attempts = failed_attempts + 1, last_attempt_ts = $3 "
+                "WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
+                room_nid,
+                event_nids,
+                now_ms,
+            )
+
+    async def list_servers(self, room_nid: int, limit: int) -> list[str]:
+        """Servers with users in the room, those longest in it first: they know most of its history."""
+        rows = await self._database.fetch(
+            "SELECT substr(user_id, strpos(user_id, ':') + 1) AS server FROM memberships "
+            "WHERE room_nid = $1 AND membership = 'join' GROUP BY server ORDER BY min(event_nid) LIMIT $2",
+            room_nid,
+            limit,
+        )
+        return [row["server"] for row in rows]
+
+    async def list_own_users(self, room_nid: int, limit: int) -> list[str]:
+        """Our users who are, or were, something in the room."""
+        rows = await self._database.fetch(
+            "SELECT user_id FROM local_memberships WHERE room_nid = $1 ORDER BY stream_ordering LIMIT $2",
+            room_nid,
+            limit,
+        )
+        return [row["user_id"] for row in rows]
