@@ -13,6 +13,7 @@ from hs.net.fetch_budget import FetchBudget
 from hs.net.key_fetcher import KeyFetcher
 from hs.net.notary import Notary
 from hs.net.own_keys import OwnKeys
+from hs.net.plain_http import PlainHttp
 from hs.net.request_check import RequestCheck
 from hs.net.server_http import Finder, Http, NoServers, ServerHttp
 from hs.net.server_keys import ServerKeys
@@ -46,7 +47,7 @@ async def build_network(
     """Ready to use; `stack` ends what is under way."""
     now_ms = clock.now_ms
     own = OwnKeys(config.server_name, [signer.key], old_keys, now_ms)
-    server_http = ServerHttp(*_build_http(config))
+    server_http = ServerHttp(*_build_http(config, stack))
     store = ServerKeyStore(database)
     notaries = [name for name in config.federation.trusted_key_servers if name != config.server_name]
     keys = ServerKeys(store, KeyFetcher(server_http, notaries), own, now_ms)
@@ -62,6 +63,10 @@ async def build_network(
     return Network(client, keys, backoff, check, [KeysApi(own, Notary(keys, store, own, budget, now_ms))])
 
 
-def _build_http(config: Config) -> tuple[Http, Finder]:
-    nobody = NoServers()
-    return nobody, nobody
+def _build_http(config: Config, stack: AsyncExitStack) -> tuple[Http, Finder]:
+    if not config.federation.enabled:
+        nobody = NoServers()
+        return nobody, nobody
+    http = PlainHttp.connect(config.federation.ca_file, config.federation.verify_tls)
+    stack.push_async_callback(http.close)
+    return http, http

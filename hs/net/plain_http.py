@@ -1,0 +1,77 @@
+"""HTTPS requests to servers whose names are their addresses, until the client with discovery takes over."""
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from hs.matrix.ids import parse_server_name
+from hs.net.errors import BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.server_http import HttpAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswer:
+    """Status and body."""
+
+    status: int
+    body: bytes
+
+
+class PlainHttp:
+    """Asks a server where its name says it is."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    @classmethod
+    def connect(cls, ca_file: Path | None, is_verified: bool) -> "PlainHttp":
+        """With a pool of its own; `close` it."""
+        context = ssl.create_default_context(cafile=ca_file)
+        if not is_verified:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return cls(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit_per_host=8)))
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def find(self, server_name: str) -> Sequence[str]:
+        """Its name and port."""
+        host, port = parse_server_name(server_name)
+        return [f"{host}:{port or 8448}"]
+
+    async def request(
+        self,
+        method: str,
+        target_or_url: Any,
+        *,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> HttpAnswer:
+        """The answer; RemoteError where there is none."""
+        url = URL(f"https://{target_or_url}{path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                data = bytearray()
+                async for chunk in response.content.iter_any():
+                    data += chunk
+                    if len(data) > max_bytes:
+                        raise TooLong(f"the answer is longer than {max_bytes} bytes")
+                return PlainAnswer(response.status, bytes(data))
+        except TimeoutError as error:
+            raise TimedOut("it took too long") from error
+        except aiohttp.ClientSSLError as error:
+            raise BadCertificate(str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(str(error)) from error
