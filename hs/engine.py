@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hs._fast.state_tree import NodeStore
 from hs.matrix.tokens import RoomToken
 from hs.rooms.arrivals import ArrivalPlacer
+from hs.rooms.auth_graphs import AuthGraphs
 from hs.rooms.build import EventBuilder, Numbers, Signer
 from hs.rooms.clock import Clock
 from hs.rooms.commit import Committer
@@ -51,6 +52,7 @@ class Engine:
 
     rooms: RoomStore
     room_nids: NidAllocator
+    graphs: AuthGraphs
     outliers: OutlierImporter
     outlier_store: OutlierStore
     outside: OutsideRooms
@@ -93,7 +95,8 @@ async def build_engine(
     head_store = HeadStore(database)
     heads = RoomHeads(head_store, states)
     reader = StageReader(states, auth_records)
-    resolver = StateResolver(states, auth_records)
+    graphs = AuthGraphs(auth_records)
+    resolver = StateResolver(states, auth_records, graphs)
     numbers = Numbers(NidAllocator(database, "event_nids"), NidAllocator(database, "room_nids"))
     builder = EventBuilder(signer, clock, states, resolver, reader, events, numbers)
     arrival_store = ArrivalStore(database)
@@ -112,6 +115,7 @@ async def build_engine(
     return Engine(
         rooms=rooms,
         room_nids=numbers.rooms,
+        graphs=graphs,
         outliers=OutlierImporter(lanes, arrival_store, outlier_store, auth_records, numbers.events),
         outlier_store=outlier_store,
         outside=OutsideRooms(lanes, rooms, arrival_store, committer, numbers.rooms, numbers.events),

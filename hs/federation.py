@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from hs.engine import Engine
 from hs.federation_api.invites import InvitesApi
-from hs.federation_api.memberships import MembershipsApi, RenderedState
+from hs.federation_api.memberships import MembershipsApi
 from hs.federation_api.transactions import TransactionsApi
 from hs.net.federation_client import FederationClient
 from hs.net.room_client import RoomClient
+from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
 from hs.rooms.checks import KeySource, PduChecker
 from hs.rooms.clock import Clock
@@ -16,56 +17,94 @@ from hs.rooms.entrances import RoomEntrances
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.gaps import GapFiller
 from hs.rooms.handshakes import Handshakes
+from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inbound import InboundTransactions, OnEdu
 from hs.rooms.invites import InvitedUsers, NamingState, RemoteInviter
 from hs.rooms.remote_rooms import RemoteRooms
 from hs.rooms.resident import ResidentServer, RoomDoors
 from hs.rooms.server_acls import ServerAcls
+from hs.rooms.whole_states import WholeStates
+from hs.storage.arrivals import ArrivalStore
+from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
 from hs.storage.outside import StrippedStateStore
 
 
 @dataclass(frozen=True, slots=True)
 class RoomFederation:
-    """What other servers ask of our rooms, and how we get into theirs."""
+    """How rooms come from other servers to us; what they ask of ours is served by `build_room_apis`."""
 
-    remote: RemoteRooms
-    inbound: InboundTransactions
+    client: RoomClient
+    checker: PduChecker
+    states: FetchedStates
+    naming: NamingState
     doors: RoomDoors
-    apis: Sequence[object]
+    acls: ServerAcls
+    backfiller: Backfiller
+    remote: RemoteRooms
 
 
 def build_room_federation(
     engine: Engine,
+    database: Database,
     signer: Signer,
     clock: Clock,
     client: FederationClient,
     keys: KeySource,
-    rendered: RenderedState,
-    on_edu: OnEdu,
 ) -> RoomFederation:
-    """Both directions; invites of other servers' users go out from now on."""
+    """Ready to use; invites of other servers' users go out from now on."""
     rooms, checker = RoomClient(client), PduChecker(keys)
     naming, acls = NamingState(engine.states, engine.events), ServerAcls(engine.states, engine.events)
     states = FetchedStates(rooms, checker, engine.outliers, engine.outlier_store)
     inviter = RemoteInviter(engine.writer, rooms, checker, naming)
     engine.memberships.on_remote_invite(inviter.invite)
     engine.creator.on_remote_invite(inviter.invite)
-    doors = RoomDoors(engine.rooms, engine.participation, acls)
-    resident = ResidentServer(doors, engine.writer, checker, engine.restricted, signer)
-    gaps = GapFiller(engine.writer, engine.heads, rooms, checker, states)
-    inbound = InboundTransactions(engine.rooms, engine.participation, acls, checker, gaps, on_edu)
+    store = BackfillStore(database)
+    backfiller = Backfiller(
+        engine.writer,
+        store,
+        ArrivalStore(database),
+        HistorySource(rooms, checker, states),
+        HistoryAccess(engine.states, engine.events, store),
+        clock,
+        signer.server_name,
+    )
+    engine.committer.on_commit(backfiller.on_commit)
     handshakes = Handshakes(rooms, signer, clock)
     return RoomFederation(
+        client=rooms,
+        checker=checker,
+        states=states,
+        naming=naming,
+        doors=RoomDoors(engine.rooms, engine.participation, acls),
+        acls=acls,
+        backfiller=backfiller,
         remote=RemoteRooms(handshakes, rooms, checker, states, engine.writer, engine.outside),
-        inbound=inbound,
-        doors=doors,
-        apis=[
-            TransactionsApi(inbound),
-            MembershipsApi(resident, rendered, naming, signer.server_name),
-            InvitesApi(InvitedUsers(checker, engine.participation, engine.outside, signer)),
-        ],
     )
+
+
+def build_room_apis(
+    engine: Engine,
+    signer: Signer,
+    federation: RoomFederation,
+    on_edu: OnEdu,
+) -> tuple[InboundTransactions, Sequence[object]]:
+    """What other servers ask of our rooms; transactions are to be closed."""
+    checker = federation.checker
+    resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, signer)
+    gaps = GapFiller(engine.writer, engine.heads, federation.client, checker, federation.states)
+    inbound = InboundTransactions(engine.rooms, engine.participation, federation.acls, checker, gaps, on_edu)
+    whole = WholeStates(engine.states, engine.events, engine.graphs)
+    return inbound, [
+        TransactionsApi(inbound),
+        MembershipsApi(
+            resident,
+            WholeStates(engine.states, engine.events, engine.graphs),
+            federation.naming,
+            signer.server_name,
+        ),
+        InvitesApi(InvitedUsers(checker, engine.participation, engine.outside, signer)),
+    ]
 
 
 def build_entrances(

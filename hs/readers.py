@@ -23,6 +23,7 @@ from hs.sync.account_data import AccountDataEvents
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents
 from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
+from hs.sync.far_history import FarHistory, OldHistory
 from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.invites import InviteSections
 from hs.sync.news import Notifier, RoomNews
@@ -81,6 +82,7 @@ def build_readers(
     receipt_stream: StreamIds,
     notifier: Notifier,
     presence_config: PresenceConfig | None = None,
+    old_history: OldHistory | None = None,
 ) -> Readers:
     """The read side; from here on it hears of the engine's commits."""
     members, timeline = MemberStore(database), TimelineStore(database)
@@ -141,7 +143,9 @@ def build_readers(
         RoomTimelines(reads, visibility), room_reader, engine.events, client_events, DirectoryStore(database)
     )
     places = Places(timeline, engine.room_token)
-    pagination = Pagination(places, engine.events, engine.states, visibility, aggregations, relations)
+    pagination = Pagination(
+        places, engine.events, engine.states, visibility, aggregations, relations, FarHistory(old_history)
+    )
     room_waiters = RoomWaiters()
     pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
     # In this order: who is woken must find the news, and must be known to be in the room.

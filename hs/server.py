@@ -4,16 +4,18 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import uvloop
 from prometheus_client import CollectorRegistry, Gauge
 
 from hs.accounts.propagation import AccountRooms
 from hs.config import Config
+from hs.directory.remote_aliases import RemoteAliases
 from hs.engine import Engine, build_engine
-from hs.federation import build_entrances
+from hs.federation import build_entrances, build_room_apis, build_room_federation
 from hs.gates import ServerGate
 from hs.http.app import make_durations
 from hs.http.listeners import start_listener
@@ -81,11 +83,13 @@ async def start(
     network = await build_network(config, database, clock, signer, old_keys, stack)
     notifier = Notifier(UserRooms(MemberStore(database)))
     people = await build_people(config, database, clock, notifier.wake_user, stack)
-    gate = ServerGate(config.server_name, False)
+    gate = ServerGate(config.server_name, config.federation.enabled)
     engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
     stack.push_async_callback(engine.writer.close)
     stack.push_async_callback(engine.upgrader.close)
     people.account_data.on_rules(engine.judge.on_rules)
+    federation = build_room_federation(engine, database, signer, clock, network.client, network.keys)
+    stack.push_async_callback(federation.backfiller.close)
     readers = build_readers(
         engine,
         database,
@@ -95,6 +99,7 @@ async def start(
         await load_receipt_stream(database),
         notifier,
         config.presence,
+        federation.backfiller if config.federation.enabled else None,
     )
     stack.callback(readers.typing.close)
     await readers.presence.load()
@@ -114,12 +119,16 @@ async def start(
         engine.memberships,
     )
     stack.push_async_callback(account_rooms.close)
-    entrances = build_entrances(engine, database, config.server_name, None)
+    remote = federation.remote if config.federation.enabled else None
+    entrances = build_entrances(engine, database, config.server_name, remote)
     stack.push_async_callback(entrances.close)
+    aliases = RemoteAliases(network.client) if config.federation.enabled else None
     apis = build_apis(
-        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, None
+        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, aliases
     )
-    served = {**apis, "federation": network.apis}
+    inbound, room_apis = build_room_apis(engine, signer, federation, _ignore_edu)
+    stack.push_async_callback(inbound.close)
+    served = {**apis, "federation": [*network.apis, *room_apis]}
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(
@@ -127,6 +136,10 @@ async def start(
         )
         stack.push_async_callback(runner.cleanup)
     await account_rooms.resume()
+
+
+async def _ignore_edu(origin: str, kind: str, content: Mapping[str, Any]) -> None:
+    """Nothing yet."""
 
 
 def _make_limiter(config: Config, people: People) -> RateLimiter:

@@ -4,26 +4,18 @@ Spec: server-server-api "Joining Rooms", "Knocking upon a room", "Leaving Rooms 
 joins-v2.yaml, knocks.yaml, leaving-v1.yaml, leaving-v2.yaml.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from hs._fast.state_tree import Node
 from hs.http.endpoint import Auth, RawJson, endpoint
 from hs.matrix.errors import Forbidden
 from hs.matrix.event import pdu_dict
 from hs.rooms.invites import NamingState
 from hs.rooms.resident import Admission, ResidentServer
-from hs.storage.rooms import RoomInfo
+from hs.rooms.whole_states import WholeStates
 
 _API = "/_matrix/federation"
-
-
-class RenderedState(Protocol):
-    """Makes JSON of a whole state."""
-
-    async def render(self, room: RoomInfo, root: Node) -> tuple[bytes, bytes]:
-        """The PDUs of a state, and those of its auth chain, each as a JSON array."""
 
 
 class VersionsQuery(msgspec.Struct):
@@ -42,7 +34,7 @@ class MembershipsApi:
     """What resident servers do for others."""
 
     def __init__(
-        self, resident: ResidentServer, states: RenderedState, naming: NamingState, server_name: str
+        self, resident: ResidentServer, states: WholeStates, naming: NamingState, server_name: str
     ) -> None:
         self._resident = resident
         self._states = states

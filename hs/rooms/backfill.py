@@ -9,6 +9,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from hs._fast import extremity_rank
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused
@@ -16,6 +18,7 @@ from hs.net.room_client import RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.checks import PduChecker
 from hs.rooms.clock import Clock
+from hs.rooms.drafts import Committed
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.writer import RoomWriter
@@ -32,6 +35,10 @@ _EVENTS_AT_ONCE = 100
 # Servers tried, and how many of them may say no before we stop bothering the room's servers.
 _MAX_SERVERS = 10
 _MAX_REFUSALS = 5
+# Rooms without a gap; about 100 bytes each.
+_REMEMBERED = 100_000
+# Deeper than any event.
+_END = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,30 @@ class Backfiller:
         self._server_name = server_name
         # One at a time in each room: readers who come upon the same end wait for the same answer.
         self._running: dict[int, asyncio.Task[bool]] = {}
+        # Rooms that we have all of, and a count of what may have changed that.
+        self._whole: LRUCache[int, None] = LRUCache(_REMEMBERED)
+        self._arrivals = 0
 
     async def is_broken_off(self, room: RoomInfo, least_depth: int, most_depth: int) -> bool:
         """Whether history that we lack belongs between these depths."""
-        return await self._store.has_points(room.room_nid, least_depth, most_depth)
+        if room.room_nid in self._whole:
+            return False
+        before = self._arrivals
+        is_broken = await self._store.has_points(room.room_nid, least_depth, most_depth)
+        if (
+            not is_broken
+            and before == self._arrivals
+            and not await self._store.has_points(room.room_nid, 0, _END)
+        ):
+            self._whole[room.room_nid] = None
+        return is_broken
+
+    def on_commit(self, committed: Committed) -> None:
+        """Look again where events of other servers have come in."""
+        own = ":" + self._server_name
+        if committed.is_uncertain or not all(record.sender.endswith(own) for record in committed.records):
+            self._arrivals += 1
+            self._whole.pop(committed.room.room_nid, None)
 
     async def fill(self, room: RoomInfo, depth: int) -> bool:
         """Fetch history near a depth; whether there is more of it now.

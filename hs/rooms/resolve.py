@@ -7,19 +7,15 @@ take part.
 
 from collections.abc import Sequence
 
-from cachetools import LRUCache
-
 from hs._fast import auth_graph, state_res
-from hs._fast.auth_graph import AuthGraph
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import Node
 from hs.matrix.state_res import MissingKeys, Resolved, StateResolution
+from hs.rooms.auth_graphs import AuthGraphs
 from hs.rooms.stage import Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 
-# About 100 bytes an event: 6 MB for the largest rooms known.
-_CACHED_GRAPHS = 100
 # Records and keys are asked for in a few rounds; more mean that an event is not in the database.
 _MAX_ROUNDS = 64
 
@@ -27,10 +23,10 @@ _MAX_ROUNDS = 64
 class StateResolver:
     """Merges states of a room."""
 
-    def __init__(self, states: RoomStates, auth_records: AuthRecordStore) -> None:
+    def __init__(self, states: RoomStates, auth_records: AuthRecordStore, graphs: AuthGraphs) -> None:
         self._states = states
         self._auth_records = auth_records
-        self._graphs: LRUCache[int, AuthGraph] = LRUCache(_CACHED_GRAPHS)
+        self._graphs = graphs
 
     async def resolve(self, stage: Stage, roots: Sequence[Node]) -> Node:
         """The state that `roots`, states of the room, resolve to; shares what all of them agree on.
@@ -48,18 +44,12 @@ class StateResolver:
     async def _run(self, stage: Stage, states: Sequence[Node]) -> Resolved:
         room, room_nid = stage.head.room, stage.head.room.room_nid
         graph = self._graphs.get(room_nid)
-        if graph is None:
-            graph = self._graphs[room_nid] = AuthGraph()
         resolution = StateResolution(room.version, states, graph)
         for _ in range(_MAX_ROUNDS):
             try:
                 return await self._states.walk(room_nid, resolution.run)
             except auth_graph.Missing as unknown:
-                # Whatever the graph lacks was committed since it was read, or is to be: read the room's edges
-                # anew. Edges of a stage that fails do no harm, for its numbers are never used again.
-                graph.add_many([*await self._auth_records.list_edges(room_nid), *stage.list_auth_edges()])
-                if graph.list_unknown(unknown.ids):
-                    raise LookupError(f"auth events of room {room_nid} are not in the database") from unknown
+                await self._graphs.extend(graph, room_nid, unknown.ids, stage.list_auth_edges())
             except state_res.Missing as lacking:
                 resolution.add_records(await self._records(stage, lacking.ids))
             except MissingKeys as missing:

@@ -5,7 +5,7 @@ Spec: client-server-api "Getting events for a room" (GET /messages), "Event cont
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -20,6 +20,7 @@ from hs.storage.rooms import RoomInfo
 from hs.sync.access import Access
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import Viewer
+from hs.sync.far_history import FarHistory
 from hs.sync.pages import SCAN_LIMIT, Page, PageReader
 from hs.sync.places import PageToken, Places, Stretch, after, before
 from hs.sync.related import keep_matching
@@ -53,6 +54,7 @@ class Pagination:
         visibility: Visibility,
         aggregations: Aggregations,
         relations: RelationStore,
+        far: FarHistory,
         *,
         scan_limit: int = SCAN_LIMIT,
     ) -> None:
@@ -62,12 +64,19 @@ class Pagination:
         self._visibility = visibility
         self._aggregations = aggregations
         self._relations = relations
+        self._far = far
         self._pages = PageReader(events, scan_limit)
 
     async def messages(self, room: RoomInfo, viewer: Viewer, access: Access, request: PageRequest) -> bytes:
         """The answer of GET /messages as JSON."""
         stretch = await self._places.stretch(room, access, request.start, request.stop, request.backwards)
         page = await self._read(room, viewer, stretch, request, request.limit)
+        if request.backwards and await self._far.is_missing(room, stretch.place, page.end or stretch.stop):
+            if await self._far.fill(room, stretch.place):
+                page = await self._read(room, viewer, stretch, request, request.limit)
+            if page.end is None and stretch.stop is None and page.events:
+                # Not the beginning: it may be had the next time.
+                page = replace(page, end=stretch.past(page.events[-1].record))
         parts = [
             b'{"start":' + msgspec.json.encode(str(stretch.start)),
             b'"chunk":[%b]' % b",".join(await self._render(viewer, access, page.events)),

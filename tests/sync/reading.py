@@ -20,6 +20,7 @@ from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.far_history import FarHistory
 from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.pagination import Pagination
 from hs.sync.places import Places
@@ -59,6 +60,7 @@ class Library:
             self.visibility,
             self.aggregations,
             relations,
+            FarHistory(None),
             scan_limit=SCAN_LIMIT,
         )
         self.reader = RoomReader(
