@@ -5,6 +5,7 @@ import inspect
 import json
 import pkgutil
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
@@ -102,10 +103,10 @@ BODIES = [
 ]
 
 
-def list_endpoints() -> list[Endpoint]:
-    """Every endpoint that is declared, by path and method."""
+def list_endpoints(*packages: ModuleType) -> list[Endpoint]:
+    """Every endpoint that is declared, by path and method; for clients and admins, where no package is named."""
     found = {}
-    for package in (hs.client_api, hs.admin_api):
+    for package in packages or (hs.client_api, hs.admin_api):
         for module_info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             module = importlib.import_module(module_info.name)
             for _, api in inspect.getmembers(module, inspect.isclass):
