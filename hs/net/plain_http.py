@@ -57,9 +57,9 @@ class PlainHttp:
         timeout_s: float,
     ) -> HttpAnswer:
         """The answer; RemoteError where there is none."""
-        url = URL(f"https://{target_or_url}{path}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
+            url = URL(f"https://{target_or_url}{path}", encoded=True)
             async with self._session.request(
                 method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
             ) as response:
@@ -73,5 +73,6 @@ class PlainHttp:
             raise TimedOut("it took too long") from error
         except aiohttp.ClientSSLError as error:
             raise BadCertificate(str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
+        # ValueError: a name that cannot be encoded for DNS.
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unreachable(str(error)) from error

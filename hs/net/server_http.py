@@ -6,6 +6,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from hs.matrix.errors import InvalidParam
+from hs.matrix.ids import parse_server_name
 from hs.matrix.json_depth import is_nested_deeper
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, Unreachable
 
@@ -91,6 +93,7 @@ class ServerHttp:
         Raises Unreachable and its kind, or TooLong. Requests between servers may be repeated, so the next
         address is tried also where a connection broke after the request was sent.
         """
+        _check_name(server_name)
         try:
             async with asyncio.timeout(timeout_s):
                 failure: RemoteError = Unreachable(f"{server_name} has no address")
@@ -110,6 +113,19 @@ class ServerHttp:
                 raise failure
         except TimeoutError as error:
             raise TimedOut(f"{server_name} took longer than {timeout_s:g} s") from error
+
+
+def _check_name(server_name: str) -> None:
+    """Raise Unreachable for names that the grammar allows and no network does."""
+    try:
+        host, port = parse_server_name(server_name)
+    except InvalidParam as error:
+        raise Unreachable(f"{server_name!r} is no server name") from error
+    labels = host.rstrip(".").split(".")
+    if port is not None and not 0 < port < 65536:
+        raise Unreachable(f"{server_name} has an impossible port")
+    if not host.startswith("[") and not all(0 < len(label) <= 63 for label in labels):
+        raise Unreachable(f"{server_name} is no DNS name")
 
 
 class _Error(msgspec.Struct):

@@ -137,6 +137,27 @@ async def test_nothing_is_asked_of_ourselves_or_of_no_server(house: NetHouse) ->
     assert house.http.found == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.example:0",
+        "a.example:99999",
+        "a..example",
+        ".example",
+        ".",
+        "x" * 64 + ".example",
+        "[::1]:99999",
+        "-",
+        "[::",
+    ],
+)
+async def test_names_that_no_network_has(house: NetHouse, name: str) -> None:
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await house.client.get_json(name, PATH, Thing, forced=True)
+    assert await house.keys.get_keys(house.wanted(name, "ed25519:a")) == {name: {}}
+
+
 async def test_without_federation_nobody_is_asked(house: NetHouse, remote: RemoteServer) -> None:
     client = FederationClient(
         house.server_http, house.own, house.backoff, house.clock.now_ms, is_enabled=False
