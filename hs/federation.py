@@ -97,12 +97,7 @@ def build_room_apis(
     whole = WholeStates(engine.states, engine.events, engine.graphs)
     return inbound, [
         TransactionsApi(inbound),
-        MembershipsApi(
-            resident,
-            WholeStates(engine.states, engine.events, engine.graphs),
-            federation.naming,
-            signer.server_name,
-        ),
+        MembershipsApi(resident, whole, federation.naming, signer.server_name),
         InvitesApi(InvitedUsers(checker, engine.participation, engine.outside, signer)),
     ]
 

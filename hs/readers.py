@@ -12,6 +12,7 @@ from hs.storage.event_stream import EventStreamStore
 from hs.storage.members import MemberStore
 from hs.storage.notifications import NotificationStore
 from hs.storage.notified import NotifiedStore
+from hs.storage.outside import StrippedStateStore
 from hs.storage.presence import PresenceStore
 from hs.storage.receipts import ReceiptStore
 from hs.storage.relations import RelationStore
@@ -134,7 +135,7 @@ def build_readers(
         user_rooms,
         notifier,
         SyncRooms(engine.rooms, members, timeline, news, sections, extras, account_events),
-        InviteSections(engine.rooms, engine.states, engine.events),
+        InviteSections(engine.rooms, engine.states, engine.events, StrippedStateStore(database)),
         account_events,
         presence,
     )

@@ -35,6 +35,7 @@ _REMEMBERED: Final = 10_000
 # Servers asked at once, and flights that wait or run in all; more than a join of the largest room needs.
 _AT_ONCE: Final = 50
 _STRANGERS_AT_ONCE: Final = 25
+_MAX_STRANGER_FLIGHTS: Final = 250
 _MAX_FLIGHTS: Final = 10_000
 _NOTARIES_AT_ONCE: Final = 4
 _NOTARY_BATCH: Final = 100
@@ -43,6 +44,7 @@ _NOTARY_BATCH: Final = 100
 _MAX_KEY_IDS: Final = 20
 
 _PAUSE_MS: Final = 30_000
+_STRANGER_PAUSE_MS: Final = 10_000
 _FIRST_RETRY_MS: Final = 60_000
 _LAST_RETRY_MS: Final = 3600_000
 
@@ -80,9 +82,14 @@ class _Attempts:
 
     direct_ms: int = 0
     notaries_ms: int = 0
+    asked_ms: int = 0
     failures: int = 0
     # Nothing in the database either; saves strangers' made-up names a query each.
     is_unknown: bool = False
+
+    def due_ms(self, for_stranger: bool) -> int:
+        """When the server itself may be asked; sooner where something comes in its name: it may be back."""
+        return min(self.direct_ms, self.asked_ms + _STRANGER_PAUSE_MS) if for_stranger else self.direct_ms
 
 
 class ServerKeys:
@@ -98,6 +105,7 @@ class ServerKeys:
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._stranger_slots = asyncio.Semaphore(_STRANGERS_AT_ONCE)
+        self._stranger_flights = 0
         self._for_notaries: dict[str, tuple[Mapping[str, int], asyncio.Future[None]]] = {}
         self._notary_tasks: set[asyncio.Task[None]] = set()
 
@@ -107,7 +115,6 @@ class ServerKeys:
         Keys that nobody has, or that are not valid for as long as wanted, are simply not there, or not for that
         long. What is wanted `for_stranger`, to find out whether to believe a request, does not hold up the rest.
         """
-        slots = self._stranger_slots if for_stranger else self._slots
         own_name = self._own.server_name
         others = {name: ids for name, ids in wanted.items() if name != own_name and is_server_name(name)}
         await self._load(others)
@@ -117,7 +124,7 @@ class ServerKeys:
                 flight
                 for name, key_ids in others.items()
                 if self._missing(name, key_ids)
-                and (flight := self._start_flight(name, key_ids, slots)) is not None
+                and (flight := self._start_flight(name, key_ids, for_stranger)) is not None
             ]
             if not flights:
                 break
@@ -130,18 +137,17 @@ class ServerKeys:
         return keys
 
     async def needs_fetch(self, server_name: str, key_ids: Mapping[str, int]) -> bool:
-        """Whether `get_keys` would have to ask somebody."""
+        """Whether `get_keys` for a stranger would have to ask somebody."""
         if server_name == self._own.server_name:
             return False
         await self._load([server_name])
         is_missing = bool(self._missing(server_name, key_ids))
-        return is_missing and server_name not in self._flights and self._may_ask(server_name)
+        return is_missing and server_name not in self._flights and self._may_ask(server_name, True)
 
     async def refresh(self, server_names: Collection[str]) -> None:
         """Ask these servers themselves, those left out that may not be asked again yet."""
         await self._load(server_names)
-        slots = self._stranger_slots
-        flights = [self._start_flight(name, {}, slots) for name in server_names if self.may_refresh(name)]
+        flights = [self._start_flight(name, {}, True) for name in server_names if self.may_refresh(name)]
         if running := [flight for flight in flights if flight is not None]:
             await asyncio.wait(running)
 
@@ -182,33 +188,39 @@ class ServerKeys:
         is_due = attempts is None or self._now_ms() >= attempts.direct_ms
         return is_due or server_name in self._flights
 
-    def _may_ask(self, server_name: str) -> bool:
+    def _may_ask(self, server_name: str, for_stranger: bool) -> bool:
         attempts = self._attempts.get(server_name)
-        return attempts is None or self._now_ms() >= min(attempts.direct_ms, attempts.notaries_ms)
+        if attempts is None:
+            return True
+        return self._now_ms() >= min(attempts.due_ms(for_stranger), attempts.notaries_ms)
 
     def _start_flight(
-        self, server_name: str, key_ids: Mapping[str, int], slots: asyncio.Semaphore
+        self, server_name: str, key_ids: Mapping[str, int], for_stranger: bool
     ) -> asyncio.Task[None] | None:
         """The task that asks for the keys of the server; None where nobody may be asked now."""
         flight = self._flights.get(server_name)
         if flight is not None:
             return flight
-        if len(self._flights) >= _MAX_FLIGHTS or not self._may_ask(server_name):
+        if len(self._flights) >= _MAX_FLIGHTS or not self._may_ask(server_name, for_stranger):
             return None
-        flight = asyncio.create_task(self._fly(server_name, key_ids, slots))
+        if for_stranger and self._stranger_flights >= _MAX_STRANGER_FLIGHTS:
+            return None
+        flight = asyncio.create_task(self._fly(server_name, key_ids, for_stranger))
         self._flights[server_name] = flight
-        flight.add_done_callback(lambda done: self._land(server_name, done))
+        self._stranger_flights += for_stranger
+        flight.add_done_callback(lambda done: self._land(server_name, done, for_stranger))
         return flight
 
-    def _land(self, server_name: str, flight: asyncio.Task[None]) -> None:
+    def _land(self, server_name: str, flight: asyncio.Task[None], for_stranger: bool) -> None:
         del self._flights[server_name]
+        self._stranger_flights -= for_stranger
         if not flight.cancelled() and (error := flight.exception()) is not None:
             logger.error("getting the keys of %s failed", server_name, exc_info=error)
 
-    async def _fly(self, server_name: str, key_ids: Mapping[str, int], slots: asyncio.Semaphore) -> None:
+    async def _fly(self, server_name: str, key_ids: Mapping[str, int], for_stranger: bool) -> None:
         attempts = self._attempts.setdefault(server_name, _Attempts())
-        if self._now_ms() >= attempts.direct_ms:
-            async with slots:
+        if self._now_ms() >= attempts.due_ms(for_stranger):
+            async with self._stranger_slots if for_stranger else self._slots:
                 value = await self._source.fetch(server_name)
             answer = self._read(value, server_name, is_direct=True)
             self._note_attempt(attempts, answer is not None)
@@ -222,6 +234,7 @@ class ServerKeys:
         attempts.is_unknown = server_name not in self._known
 
     def _note_attempt(self, attempts: _Attempts, is_answered: bool) -> None:
+        attempts.asked_ms = self._now_ms()
         if is_answered:
             attempts.failures = 0
             attempts.direct_ms = self._now_ms() + _PAUSE_MS
@@ -241,9 +254,16 @@ class ServerKeys:
 
     async def _learn(self, answers: Iterable[KeyAnswer]) -> None:
         """Keep what the answers say, in memory once it is in the database."""
-        answers = list(answers)
-        changed = {a.server_name: merge_keys(self._known.get(a.server_name, {}), a) for a in answers}
-        await self._store.set_keys([key for keys in changed.values() for key in keys.values()], answers)
+        changed: dict[str, dict[str, KnownKey]] = {}
+        newest: dict[str, KeyAnswer] = {}
+        # A notary may have several answers of one server, of different ages.
+        for answer in sorted(answers, key=lambda answer: answer.valid_until_ts):
+            name = answer.server_name
+            so_far = changed.setdefault(name, {})
+            so_far |= merge_keys(self._known.get(name, {}) | so_far, answer)
+            newest[name] = answer
+        rows = [key for keys in changed.values() for key in keys.values()]
+        await self._store.set_keys(rows, newest.values())
         for name, keys in changed.items():
             self._known[name] = self._known.get(name, {}) | keys
 
@@ -280,13 +300,9 @@ class ServerKeys:
             if not missing:
                 return
             values = await self._source.fetch_from(notary, missing)
-            answers = {}
-            for value in values:
-                answer = await self._read_hearsay(notary, value, missing)
-                if answer is not None:
-                    answers[answer.server_name] = answer
-            if answers:
-                await self._learn(answers.values())
+            read = [await self._read_hearsay(notary, value, missing) for value in values]
+            if answers := [answer for answer in read if answer is not None]:
+                await self._learn(answers)
 
     async def _read_hearsay(self, notary: str, value: Any, wanted: Wanted) -> KeyAnswer | None:
         """What a notary says of a wanted server, where both have signed it."""

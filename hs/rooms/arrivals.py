@@ -125,7 +125,8 @@ class ArrivalPlacer:
             raise MissingHistory(lacking)
         auth = await self._auth(stage, event, known)
         before = await self._state_before(stage, arrival, prevs)
-        nid = held.event_nid if held is not None else known.awaited.get(event.event_id)
+        unjudged = known.unjudged.get(event.event_id)
+        nid = held.event_nid if held is not None else unjudged or known.awaited.get(event.event_id)
         if nid is None:
             [nid] = await self._event_nids.take(1)
         record = make_record(event, nid, auth, is_rejected=False)
@@ -141,7 +142,7 @@ class ArrivalPlacer:
             record,
             flags=int(flags),
             rule=rule,
-            was_outlier=held is not None,
+            was_outlier=held is not None or unjudged is not None,
             before=before,
             is_relayed=arrival.is_relayed,
             missing_prevs=tuple((prev.event_nid, prev.event_id) for prev in prevs if prev.is_new),
@@ -166,7 +167,7 @@ class ArrivalPlacer:
         if held is not None:
             # It has a number, and is awaited from now on.
             return _Prev(held.event_nid, None, is_new=True, event_id=event_id)
-        awaited = known.awaited.get(event_id)
+        awaited = known.unjudged.get(event_id) or known.awaited.get(event_id)
         if awaited is None:
             [awaited] = await self._event_nids.take(1)
             # Others of the batch may refer to it, too.

@@ -19,7 +19,7 @@ from hs.matrix.errors import (
 )
 from hs.matrix.event import Event, InvalidEvent, sign_event
 from hs.matrix.room_versions import ROOM_VERSIONS, RoomVersion, get_room_version
-from hs.net.errors import BadAnswer, RemoteError, RemoteRefused
+from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient, Template
 from hs.rooms.build import Signer
 from hs.rooms.clock import Clock
@@ -116,8 +116,10 @@ class Refusals:
 
 def to_client(error: RemoteError) -> MatrixError:
     """A remote failure as our own client is told it: in our words."""
-    if not isinstance(error, RemoteRefused):
+    if isinstance(error, Unreachable):
         return Unknown("the other servers of the room cannot be reached", http_status=502)
+    if not isinstance(error, RemoteRefused):
+        return Unknown("the other servers of the room do not make sense", http_status=502)
     kinds: dict[str, type[MatrixError]] = {
         "M_UNABLE_TO_AUTHORISE_JOIN": UnableToAuthoriseJoin,
         "M_UNABLE_TO_GRANT_JOIN": UnableToGrantJoin,

@@ -70,6 +70,7 @@ class _Import:
         self._room = room
         self._nids: dict[str, int] = {}
         self._awaited: dict[str, int] = {}
+        self._unjudged: set[int] = set()
         self._records: dict[int, AuthRecord] = {}
 
     async def run(self, events: Sequence[Event], drops_orphans: bool) -> None:
@@ -89,7 +90,8 @@ class _Import:
         self._records |= await importer._auth_records.get_many(room_nid, list(dict.fromkeys(stored)))
         for part in _chunks(list(ordered.values())):
             rows = await self._make_rows(part)
-            await importer._store.insert(room_nid, rows)
+            replaced = [row.event_nid for row in rows if row.event_nid in self._unjudged]
+            await importer._store.insert(room_nid, rows, replaced)
             # Large rooms take a while: others have their turn.
             await asyncio.sleep(0)
 
@@ -102,7 +104,8 @@ class _Import:
         for part in _chunks(list(wanted)):
             known = await self._importer._known.find(self._room.room_nid, part)
             self._nids |= {event_id: held.event_nid for event_id, held in known.held.items()}
-            self._awaited |= known.awaited
+            self._awaited |= known.awaited | known.unjudged
+            self._unjudged |= set(known.unjudged.values())
 
     @property
     def _create_id(self) -> str:

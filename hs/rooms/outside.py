@@ -59,7 +59,7 @@ class OutsideRooms:
         """
         async with self._lanes.turn(room.room_nid):
             known = await self._known.find(room.room_nid, [event.event_id])
-            if event.event_id in known.held:
+            if event.event_id in known.held or event.event_id in known.unjudged:
                 return None
             nid = known.awaited.get(event.event_id)
             if nid is None:

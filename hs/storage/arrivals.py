@@ -35,6 +35,8 @@ class Known:
     held: dict[str, HeldEvent] = field(default_factory=dict)
     # Numbers of events that others refer to and that we lack.
     awaited: dict[str, int] = field(default_factory=dict)
+    # Of those that we have without their auth events: as good as none, but the number is taken.
+    unjudged: dict[str, int] = field(default_factory=dict)
     # (event_nid, sender) of redactions that came before what they redact, by what they redact.
     redactions: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
@@ -68,6 +70,8 @@ class ArrivalStore:
                 known.awaited[event_id] = nid
             elif flags == -2:
                 known.redactions.setdefault(event_id, []).append((nid, row["sender"]))
+            elif flags & Flag.UNJUDGED:
+                known.unjudged[event_id] = nid
             else:
                 known.held[event_id] = HeldEvent(
                     nid, flags, row["state_id"], row["depth"], tuple(row["prev_nids"])

@@ -27,6 +27,8 @@ class Flag(IntFlag):
     SOFT_FAILED = 4
     PARTIAL = 8
     REDACTED = 16
+    # Kept for what it tells one of our users; its auth events are not known, so nothing may rest on it.
+    UNJUDGED = 32
 
 
 # About 250 bytes each: 75 MB when full.

@@ -53,9 +53,15 @@ class OutlierStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, room_nid: int, rows: Sequence[OutlierRow]) -> None:
-        """Write events that the room does not have yet; all of them or none."""
+    async def insert(self, room_nid: int, rows: Sequence[OutlierRow], replaced: Sequence[int]) -> None:
+        """Write events that the room does not have yet, or only `replaced`, unjudged; all of them or none."""
         async with self._database.write() as writer:
+            for table in ("events", "event_json") if replaced else ():
+                await writer.execute(
+                    f"DELETE FROM {table} WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
+                    room_nid,
+                    replaced,
+                )
             await writer.copy_records_to_table(
                 "events", records=[_event_row(room_nid, row) for row in rows], columns=_EVENT_COLUMNS
             )

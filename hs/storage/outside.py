@@ -59,7 +59,7 @@ async def insert_outside(writer: Writer, row: OutsideRow) -> None:
         event.depth,
         row.stream_ordering,
         event.origin_server_ts,
-        int(Flag.OUTLIER),
+        int(Flag.OUTLIER | Flag.UNJUDGED),
         encode_pdu(event.pdu_json),
         row.membership,
     )

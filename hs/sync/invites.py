@@ -7,31 +7,27 @@ from collections.abc import Mapping
 
 import msgspec
 
+from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter
+from hs.rooms.invites import NAMING
 from hs.rooms.state import RoomStates
-from hs.storage.events import EventStore
+from hs.storage.events import EventStore, Flag
 from hs.storage.members import UserRoomRow
+from hs.storage.outside import StrippedStateStore
 from hs.storage.rooms import RoomInfo, RoomStore
 from hs.sync.client_events import stripped_json
-
-_NAMING = (
-    "m.room.create",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-)
 
 
 class InviteSections:
     """Builds the entries of `rooms.invite` and `rooms.knock`."""
 
-    def __init__(self, rooms: RoomStore, states: RoomStates, events: EventStore) -> None:
+    def __init__(
+        self, rooms: RoomStore, states: RoomStates, events: EventStore, told: StrippedStateStore
+    ) -> None:
         self._rooms = rooms
         self._states = states
         self._events = events
+        self._told = told
 
     async def build(
         self, user_id: str, rows: Mapping[int, UserRoomRow], wanted: SyncFilter
@@ -54,11 +50,33 @@ class InviteSections:
         ]
 
     async def _entry(self, room: RoomInfo, row: UserRoomRow, user_id: str) -> bytes:
+        record = await self._events.get(row.event_nid)
+        if record.flags & Flag.OUTLIER:
+            return _render(room, row.membership, await self._list_told(record, row, user_id))
         # The state at the invite: what happened since is none of the invited user's business.
-        root = self._states.after(await self._events.get(row.event_nid))
-        keys = [(type, "") for type in _NAMING] + [("m.room.member", row.sender), ("m.room.member", user_id)]
+        root = self._states.after(record)
+        keys = [(type, "") for type in NAMING] + [("m.room.member", row.sender), ("m.room.member", user_id)]
         nids = await self._states.get_many(row.room_nid, root, dict.fromkeys(keys))
         found = await self._events.get_many(list(nids.values()))
-        events = b",".join(stripped_json(found[nid]) for nid in nids.values() if nid in found)
-        room_id, name = msgspec.json.encode(room.room_id), row.membership.encode()
-        return b'%b:{"%b_state":{"events":[%b]}}' % (room_id, name, events)
+        return _render(
+            room, row.membership, [stripped_json(found[nid]) for nid in nids.values() if nid in found]
+        )
+
+    async def _list_told(self, record: EventRecord, row: UserRoomRow, user_id: str) -> list[bytes]:
+        """What the room's servers have told the user, and the user's own membership."""
+        told = await self._told.find(user_id, row.room_nid)
+        events = [] if told is None else msgspec.json.decode(told, type=list[_StrippedEvent])
+        others = [event for event in events if (event.type, event.state_key) != (record.type, user_id)]
+        return [*(msgspec.json.encode(event) for event in others), stripped_json(record)]
+
+
+class _StrippedEvent(msgspec.Struct):
+    type: str
+    state_key: str
+    sender: str
+    content: msgspec.Raw
+
+
+def _render(room: RoomInfo, membership: str, events: list[bytes]) -> bytes:
+    room_id, name = msgspec.json.encode(room.room_id), membership.encode()
+    return b'%b:{"%b_state":{"events":[%b]}}' % (room_id, name, b",".join(events))
