@@ -11,6 +11,7 @@ from hs.matrix.errors import BadJson, LimitExceeded, MatrixError, NotJson, Unaut
 from hs.matrix.request_auth import sign_request
 from hs.net.fetch_budget import BURST
 from tests.net.house import HERE, NetHouse
+from tests.remote_scripts import hang_up
 from tests.remote_server import RemoteServer
 
 URI = "/_matrix/federation/v1/thing?x=%7e&y=1"
@@ -182,6 +183,21 @@ async def test_made_up_origins_cost_little(sender: Sender) -> None:
         await sender.send(sender.header(origin="made-up-0.example"))
     assert await sender.send(sender.header(), address="192.0.2.2") == sender.remote.name
     assert await sender.send(sender.header()) == sender.remote.name
+
+
+async def test_who_comes_back_is_believed_soon(sender: Sender) -> None:
+    """However long it was away and its keys were wanted in vain."""
+    remote, house = sender.remote, sender.house
+    remote.script("GET", "/key/v2/server", hang_up())
+    for _ in range(9):
+        await house.keys.get_keys(house.wanted(remote.name, "ed25519:a"))
+        house.clock.advance(3601)
+    await house.keys.get_keys(house.wanted(remote.name, "ed25519:a"))
+    remote.behave()
+    with pytest.raises(Unauthorized):
+        await sender.send(sender.header())
+    house.clock.advance(11)
+    assert await sender.send(sender.header()) == remote.name
 
 
 async def test_made_up_keys_of_a_real_server_do_not_bother_it(sender: Sender) -> None:

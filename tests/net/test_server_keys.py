@@ -261,6 +261,18 @@ async def test_the_next_notary_is_asked_where_one_is_missing(
     assert await get(house, remote) == {}
 
 
+async def test_a_notary_may_have_several_answers_of_one_server(
+    house: NetHouse, make_remote: MakeRemote, remote: RemoteServer
+) -> None:
+    notary = await _notary_for(house, make_remote, remote)
+    old = remote.world.key
+    remote.world.key = generate_signing_key("fresh")
+    fresh = notary.world.signed(remote.world.key_document())
+    notary.lie("POST", "/key/v2/query", lambda answer: {"server_keys": [fresh, *answer["server_keys"]]})
+    keys = await get(house, remote, key_id_of(old), "ed25519:fresh")
+    assert set(keys) == {key_id_of(old), "ed25519:fresh"}
+
+
 async def test_no_notary_is_asked_where_none_is_trusted(house: NetHouse) -> None:
     assert await house.keys.get_keys(house.wanted("gone.example", "ed25519:a")) == {"gone.example": {}}
 
