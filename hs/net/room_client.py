@@ -2,6 +2,8 @@
 
 Spec: server-server-api "Retrieving previous events", "Joining Rooms", "Knocking upon a room", "Inviting to a room",
 "Leaving Rooms (Rejecting Invites)", "Backfilling and retrieving missing events". Every method raises RemoteError.
+
+Somebody waits for each of these: servers that have failed are asked all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,6 +109,7 @@ class RoomClient:
             body=body,
             max_bytes=_MAX_PAGE_BYTES,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
         return decode_pdus(found.events[:limit])
 
@@ -122,6 +125,7 @@ class RoomClient:
             query=query,
             max_bytes=_MAX_PAGE_BYTES,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
         return decode_pdus(found.pdus[:limit])
 
@@ -134,6 +138,7 @@ class RoomClient:
             query={"event_id": event_id},
             max_bytes=_MAX_IDS_BYTES,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
         if len(found.pdu_ids) + len(found.auth_chain_ids) > _MAX_IDS:
             raise BadAnswer("the state has more events than any room")
@@ -148,6 +153,7 @@ class RoomClient:
             query={"event_id": event_id},
             max_bytes=_MAX_ROOM_BYTES,
             timeout_s=_ROOM_TIMEOUT_S,
+            forced=True,
         )
 
     async def get_event(self, destination: str, event_id: str) -> dict[str, Any]:
@@ -158,6 +164,7 @@ class RoomClient:
             _Pdus,
             max_bytes=_MAX_EVENT_BYTES,
             timeout_s=_SHORT_TIMEOUT_S,
+            forced=True,
         )
         if not found.pdus:
             raise BadAnswer("there is no event in the answer")
@@ -171,6 +178,7 @@ class RoomClient:
             _Pdus,
             max_bytes=_MAX_ROOM_BYTES,
             timeout_s=_ROOM_TIMEOUT_S,
+            forced=True,
         )
         return decode_pdus(found.auth_chain)
 
@@ -187,6 +195,7 @@ class RoomClient:
             query=None if what == "leave" else {"ver": list(versions)},
             max_bytes=_MAX_EVENT_BYTES,
             timeout_s=_SHORT_TIMEOUT_S,
+            forced=True,
         )
 
     async def send_join(
@@ -200,6 +209,7 @@ class RoomClient:
             body=event,
             max_bytes=_MAX_ROOM_BYTES,
             timeout_s=_ROOM_TIMEOUT_S,
+            forced=True,
         )
 
     async def send_leave(
@@ -213,6 +223,7 @@ class RoomClient:
             body=event,
             max_bytes=_MAX_EVENT_BYTES,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
 
     async def send_knock(
@@ -226,6 +237,7 @@ class RoomClient:
             body=event,
             max_bytes=MIB,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
         return found.knock_room_state
 
@@ -247,6 +259,7 @@ class RoomClient:
             body=body,
             max_bytes=_MAX_EVENT_BYTES,
             timeout_s=_PAGE_TIMEOUT_S,
+            forced=True,
         )
         return found.event
 
