@@ -50,6 +50,8 @@ class RemoteRoom(RoomBuilder):
     ) -> "RemoteRoom":
         """A new room with its creator in it; options as of `RoomBuilder.start`."""
         room = cls(version_id, signing_keys)
+        # The room's id follows from its first event since v12: no two are made at the same time.
+        room.first_ts += next(_numbers) * 1_000_000
         if not room.version.room_id_is_create_hash:
             room.room_id = f"!room{next(_numbers)}:{creator.partition(':')[2]}"
         room.start(creator, **options)

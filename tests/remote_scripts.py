@@ -166,6 +166,8 @@ class Flood:
             while self.sent < self.size:
                 self.sent += len(_CHUNK)
                 await response.write(_CHUNK)
+                # A connection that has ended makes itself known in the event loop's next turn.
+                await asyncio.sleep(0)
         except ConnectionError:
             pass
         return response

@@ -39,6 +39,7 @@ from tests.remote_world import RemoteWorld, now_ms
 from tests.room_builder import BuiltEvent
 
 _MAX_REQUEST_BYTES = 200_000_000
+_GREETING_S = 0.5
 
 _numbers = itertools.count(1)
 
@@ -154,13 +155,27 @@ class RemoteServer:
     async def wait_until(self, is_so: Callable[[], Any]) -> Any:
         """What `is_so` returns once it is true; asked again after each request."""
         try:
-            async with asyncio.timeout(WAIT_S), self._changed:
-                while not (found := is_so()):
-                    await self._changed.wait()
+            async with asyncio.timeout(WAIT_S):
+                return await self._wait_until(is_so)
         except TimeoutError:
             asked = [f"{request.method} {request.path}" for request in self.requests[-10:]]
             raise AssertionError(f"{self.name} waits in vain; its last requests: {asked}") from None
+
+    async def _wait_until(self, is_so: Callable[[], Any]) -> Any:
+        async with self._changed:
+            while not (found := is_so()):
+                await self._changed.wait()
         return found
+
+    async def greet_until(self, destination: str, is_so: Callable[[], Any]) -> None:
+        """Say now and then that it is here again, until `is_so`: who has found it down does not believe it at once."""
+        while not is_so():
+            await self.send(destination)
+            try:
+                async with asyncio.timeout(_GREETING_S):
+                    await self._wait_until(is_so)
+            except TimeoutError:
+                continue
 
     async def wait_for(self, method: str, part: str, count: int = 1) -> Received:
         """The `count`th request whose path has `part` in it."""
