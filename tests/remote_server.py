@@ -37,11 +37,13 @@ from tests.remote_room_answers import FEDERATION
 from tests.remote_scripts import WAIT_S, Action, Received, Reply, Script, Stall, change
 from tests.remote_world import RemoteWorld, now_ms
 from tests.room_builder import BuiltEvent
+from tests.server_process import find_free_ports
 
 _MAX_REQUEST_BYTES = 200_000_000
 _GREETING_S = 0.5
 
 _numbers = itertools.count(1)
+_used_ports: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class RemoteServer:
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
                 return await remote._handle(request)
 
-            async with listening(handle, host, 0, context) as port:
+            port = _choose_port()
+            async with listening(handle, host, port, context):
                 address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                 remote = cls(name or address, session)
                 remote.address = address
@@ -360,6 +363,15 @@ class RemoteServer:
             raise _Unsigned(f"{server_name} has no key {key_id}")
         key: str = self._keys[server_name][key_id]["key"]
         return key
+
+
+def _choose_port() -> int:
+    """A free port that no remote of this process has had: servers remember whose key belongs to a name."""
+    [port] = find_free_ports(1)
+    while port in _used_ports:
+        [port] = find_free_ports(1)
+    _used_ports.add(port)
+    return port
 
 
 class _Unsigned(Exception):
