@@ -18,7 +18,7 @@ from hs.rooms.lane import Lanes
 from hs.rooms.membership import ProfileSource, RoomMemberships
 from hs.rooms.notifications import PushJudge
 from hs.rooms.outliers import OutlierImporter
-from hs.rooms.outside import OutsideRooms
+from hs.rooms.outside import OutsideMemberships, OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.resolve import StateResolver
 from hs.rooms.restricted import RestrictedJoins
@@ -36,6 +36,7 @@ from hs.storage.members import MemberStore
 from hs.storage.memberships import MembershipStore
 from hs.storage.notifications import NotificationStore
 from hs.storage.outliers import OutlierStore
+from hs.storage.outside import StrippedStateStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
 from hs.storage.state import StateStore
@@ -118,7 +119,14 @@ async def build_engine(
         graphs=graphs,
         outliers=OutlierImporter(lanes, arrival_store, outlier_store, auth_records, numbers.events),
         outlier_store=outlier_store,
-        outside=OutsideRooms(lanes, rooms, arrival_store, committer, numbers.rooms, numbers.events),
+        outside=OutsideRooms(
+            lanes,
+            rooms,
+            arrival_store,
+            committer,
+            OutsideMemberships(members, StrippedStateStore(database)),
+            numbers,
+        ),
         restricted=restricted,
         members=members,
         participation=participation,

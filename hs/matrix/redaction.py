@@ -26,4 +26,5 @@ def find_redacts(pdu: dict[str, Any], version: RoomVersion) -> str | None:
     if pdu.get("type") != "m.room.redaction":
         return None
     redacts = pdu["content"].get("redacts") if version.redacts_in_content else pdu.get("redacts")
-    return redacts if isinstance(redacts, str) else None
+    # No event has an id with NUL in it.
+    return redacts if isinstance(redacts, str) and "\x00" not in redacts else None

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 
 from hs.rooms.checks import PduChecker
 from hs.rooms.gaps import GapFiller
+from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.server_acls import ServerAcls
 from hs.storage.rooms import RoomStore
@@ -38,6 +39,7 @@ class InboundTransactions:
         acls: ServerAcls,
         checker: PduChecker,
         gaps: GapFiller,
+        outside: OutsideRooms,
         on_edu: OnEdu,
     ) -> None:
         self._rooms = rooms
@@ -45,6 +47,7 @@ class InboundTransactions:
         self._acls = acls
         self._checker = checker
         self._gaps = gaps
+        self._outside = outside
         self._on_edu = on_edu
         self._done: LRUCache[tuple[str, str], Results] = LRUCache(_REMEMBERED)
         self._running: dict[tuple[str, str], asyncio.Task[Results]] = {}
@@ -99,10 +102,14 @@ class InboundTransactions:
 
     async def _deliver(self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]]) -> Results:
         room = await self._rooms.find(room_id)
-        if room is None or not await self._participation.is_in(room.room_nid):
-            # Not ours to keep: the other server has not heard yet that our last user left.
+        if room is None:
             return {}
         checked = await self._checker.check(pdus, room.version, room.room_id)
+        if not await self._participation.is_in(room.room_nid):
+            # Not ours to keep, or the other server has not heard yet that our last user left.
+            for event in checked.events:
+                await self._outside.end(room, event)
+            return dict.fromkeys((event.event_id for event in checked.events), None)
         if not await self._acls.is_allowed(room, origin):
             return {event.event_id: "your server is denied in this room" for event in checked.events}
         errors = await self._gaps.deliver(origin, room, checked.events)

@@ -4,23 +4,35 @@ Spec: server-server-api "Inviting to a room", "Knocking upon a room", "Leaving R
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from hs.matrix.event import Event
+from hs.matrix.ids import server_of
 from hs.matrix.room_versions import RoomVersion
+from hs.rooms.build import Numbers
 from hs.rooms.commit import Committer
 from hs.rooms.drafts import SentEvent
 from hs.rooms.lane import Lanes
 from hs.storage.arrivals import ArrivalStore
+from hs.storage.memberships import MembershipStore
+from hs.storage.outside import StrippedStateStore
 from hs.storage.rooms import RoomInfo, RoomStore
-from hs.storage.streams import NidAllocator
 
 # What a client is shown of a room before it is in: servers send about ten events.
 _MAX_STRIPPED = 100
 _MAX_STRIPPED_BYTES = 64 * 1024
 _STRIPPED_KEYS = ("type", "state_key", "sender", "content")
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideMemberships:
+    """What is known of our users in rooms that none of us is in."""
+
+    members: MembershipStore
+    stripped: StrippedStateStore
 
 
 class OutsideRooms:
@@ -32,21 +44,22 @@ class OutsideRooms:
         rooms: RoomStore,
         known: ArrivalStore,
         committer: Committer,
-        room_nids: NidAllocator,
-        event_nids: NidAllocator,
+        memberships: OutsideMemberships,
+        numbers: Numbers,
     ) -> None:
         self._lanes = lanes
         self._rooms = rooms
         self._known = known
         self._committer = committer
-        self._room_nids = room_nids
-        self._event_nids = event_nids
+        self._members = memberships.members
+        self._stripped = memberships.stripped
+        self._numbers = numbers
 
     async def enter(self, room_id: str, version: RoomVersion) -> RoomInfo:
         """The room, which is entered where it is new to us."""
         room = await self._rooms.find(room_id)
         if room is None:
-            [room_nid] = await self._room_nids.take(1)
+            [room_nid] = await self._numbers.rooms.take(1)
             room = await self._rooms.ensure(room_id, version, room_nid)
         return room
 
@@ -63,9 +76,28 @@ class OutsideRooms:
                 return None
             nid = known.awaited.get(event.event_id)
             if nid is None:
-                [nid] = await self._event_nids.take(1)
+                [nid] = await self._numbers.events.take(1)
             shown = None if stripped is None else render_stripped(stripped)
             return await self._committer.commit_outside(room, event, nid, shown)
+
+    async def end(self, room: RoomInfo, event: Event) -> None:
+        """Take in that an invite was withdrawn or a knock refused, where it is that; nothing for other events.
+
+        We cannot judge it by the room's rules: it must come from a server that has told us of the room.
+        """
+        user_id = event.state_key
+        if event.type != "m.room.member" or user_id is None or event.sender == user_id:
+            return
+        if event.content.get("membership") not in ("leave", "ban"):
+            return
+        # None where the user is not one of ours.
+        sender = await self._members.find_local_sender(room.room_nid, user_id)
+        present = await self._members.find_membership(room.room_nid, user_id)
+        if sender is None or present not in ("invite", "knock"):
+            return
+        named = [*await self._stripped.list_senders(user_id, room.room_nid), sender]
+        if server_of(event.sender) in {server_of(user) for user in named if user != user_id}:
+            await self.set_membership(room, event, None)
 
 
 def render_stripped(events: Sequence[Any]) -> bytes:
