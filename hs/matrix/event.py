@@ -167,12 +167,8 @@ def _check_format(pdu: dict[str, Any], version: RoomVersion) -> None:
 
 
 def _check_text(pdu: dict[str, Any], key: str) -> None:
-    value = pdu.get(key)
-    if not isinstance(value, str):
+    if not isinstance(pdu.get(key), str):
         raise InvalidEvent(f"format.{key}", f"{key} is missing or no string")
-    # Allowed by the specification; no server on PostgreSQL can keep it, so no room can rely on it.
-    if "\x00" in value:
-        raise InvalidEvent(f"format.{key}", f"{key} holds a NUL character")
 
 
 def _check_integer(pdu: dict[str, Any], key: str, least: int, most: int) -> None:
