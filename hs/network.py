@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hs.config import Config
 from hs.federation_api.keys import KeysApi
 from hs.matrix.keys import OldKey
+from hs.net.addresses import AddressGuard
 from hs.net.backoff import Backoff
 from hs.net.federation_client import FederationClient
 from hs.net.fetch_budget import FetchBudget
@@ -67,6 +68,7 @@ def _build_http(config: Config, stack: AsyncExitStack) -> tuple[Http, Finder]:
     if not config.federation.enabled:
         nobody = NoServers()
         return nobody, nobody
-    http = PlainHttp.connect(config.federation.ca_file, config.federation.verify_tls)
+    guard = AddressGuard(config.network.ip_range_blacklist, config.network.ip_range_whitelist)
+    http = PlainHttp.connect(config.federation.ca_file, config.federation.verify_tls, guard)
     stack.push_async_callback(http.close)
     return http, http

@@ -1,5 +1,6 @@
 """HTTPS requests to servers whose names are their addresses, until the client with discovery takes over."""
 
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import ResolveResult
+from aiohttp.helpers import is_ip_address
 from yarl import URL
 
 from hs.matrix.ids import parse_server_name
-from hs.net.errors import BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.addresses import AddressGuard
+from hs.net.errors import AddressRefused, BadCertificate, TimedOut, TooLong, Unreachable
 from hs.net.server_http import HttpAnswer
 
 
@@ -22,19 +26,45 @@ class PlainAnswer:
     body: bytes
 
 
+class _GuardedResolver(aiohttp.ThreadedResolver):
+    """The system's resolver; addresses that are refused do not come out of it."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        super().__init__()
+        self._guard = guard
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a name; OSError where none is left."""
+        allowed = []
+        for found in await super().resolve(host, port, family):
+            try:
+                self._guard.check(found["host"])
+            except AddressRefused:
+                continue
+            allowed.append(found)
+        if not allowed:
+            raise OSError(f"{host} has no address that is connected to")
+        return allowed
+
+
 class PlainHttp:
     """Asks a server where its name says it is."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, guard: AddressGuard) -> None:
         self._session = session
+        self._guard = guard
 
     @classmethod
-    def connect(cls, ca_file: Path | None, is_verified: bool) -> "PlainHttp":
+    def connect(cls, ca_file: Path | None, is_verified: bool, guard: AddressGuard) -> "PlainHttp":
         """With a pool of its own; `close` it."""
         context = ssl.create_default_context(cafile=ca_file)
         if not is_verified:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return cls(aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit_per_host=8)))
+        resolver = _GuardedResolver(guard)
+        connector = aiohttp.TCPConnector(ssl=context, limit_per_host=8, resolver=resolver)
+        return cls(aiohttp.ClientSession(connector=connector), guard)
 
     async def close(self) -> None:
         """End all connections."""
@@ -43,6 +73,9 @@ class PlainHttp:
     async def find(self, server_name: str) -> Sequence[str]:
         """Its name and port."""
         host, port = parse_server_name(server_name)
+        # Literal addresses are not resolved; what only looks like one is.
+        if is_ip_address(literal := host.strip("[]")):
+            self._guard.check(literal)
         return [f"{host}:{port or 8448}"]
 
     async def request(
