@@ -64,7 +64,14 @@ class PlainHttp:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         resolver = _GuardedResolver(guard)
         connector = aiohttp.TCPConnector(ssl=context, limit_per_host=8, resolver=resolver)
-        return cls(aiohttp.ClientSession(connector=connector), guard)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # A few kilobytes of compressed answer could be gigabytes.
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": "hs"},
+        )
+        return cls(session, guard)
 
     async def close(self) -> None:
         """End all connections."""
