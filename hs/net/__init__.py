@@ -1,5 +1,9 @@
 """Other servers, from here: how they are found, asked, believed and left alone when they do not answer.
 
+    addresses          networks that nobody leads us into
+    plain_http         HTTPS to servers whose names are their addresses
+    server_http        one request to a server by its name; answers decoded
+    errors             why a server could not be asked, or would not answer
     own_keys           what this server publishes about its own keys
     server_keys        keys of other servers: memory, database, the server itself, notaries
     key_fetcher        the requests that get them
@@ -7,6 +11,7 @@
     request_check      whose signature a request to us has
     fetch_budget       how much a stranger may have us ask others
     federation_client  signed requests, answers decoded and bounded
+    room_client        what we ask about rooms
     backoff            servers that do not answer, and when to ask again
 
 Rules:
