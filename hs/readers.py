@@ -47,6 +47,7 @@ from hs.sync.typing import Typing
 from hs.sync.unread import UnreadCounts
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
+from hs.sync.wanted_events import WantedEvents
 from hs.sync.window import RoomReads
 
 
@@ -96,7 +97,9 @@ def build_readers(
     summaries = RelationSummaries(relations)
     ignored_users = IgnoredUsers(account_data)
     aggregations = Aggregations(summaries, ignored_users, engine.events, visibility, client_events)
-    reads = RoomReads(engine.events, engine.states, timeline, members, news, relations)
+    account_data.on_rules(ignored_users.forget)
+    wanted = WantedEvents(relations, ignored_users)
+    reads = RoomReads(engine.events, engine.states, timeline, members, news, wanted)
     sections = RoomSections(reads, aggregations, client_events, visibility)
 
     def current_token() -> StreamToken:
@@ -135,7 +138,9 @@ def build_readers(
         user_rooms,
         notifier,
         SyncRooms(engine.rooms, members, timeline, news, sections, extras, account_events),
-        InviteSections(engine.rooms, engine.states, engine.events, StrippedStateStore(database)),
+        InviteSections(
+            engine.rooms, engine.states, engine.events, StrippedStateStore(database), ignored_users
+        ),
         account_events,
         presence,
     )
@@ -143,12 +148,10 @@ def build_readers(
     snapshots = RoomSnapshots(
         RoomTimelines(reads, visibility), room_reader, engine.events, client_events, DirectoryStore(database)
     )
-    places = Places(timeline, engine.room_token)
-    pagination = Pagination(
-        places, engine.events, engine.states, visibility, aggregations, relations, FarHistory(old_history)
-    )
+    places = Places(timeline, engine.room_token, FarHistory(old_history))
+    pagination = Pagination(places, engine.events, engine.states, visibility, aggregations, wanted)
     room_waiters = RoomWaiters()
-    pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events)
+    pages = StreamPages(EventStreamStore(database), engine.events, visibility, client_events, ignored_users)
     # In this order: who is woken must find the news, and must be known to be in the room.
     for listener in (
         user_rooms.on_commit,

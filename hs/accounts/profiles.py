@@ -25,6 +25,8 @@ MAX_URL_BYTES = 1024
 MAX_PROFILE_BYTES = 64 * 1024 - 1
 MAX_FIELD_NAME_BYTES = 255
 # Spec: appendices "Common Namespaced Identifier Grammar".
+# Spec: content repository "Matrix Content (mxc://) URIs".
+_MXC = re.compile(r"mxc://[^/\s]+/[^/\s]+")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
 
@@ -157,12 +159,14 @@ def check_field_name(field: str) -> None:
 
 
 def check_name(field: str, value: str | None) -> None:
-    """ProfileTooLarge for a display name or an avatar that is too long, InvalidParam for what is no text."""
+    """ProfileTooLarge for a display name or an avatar that is too long, InvalidParam for what is none."""
     limit = MAX_NAME_BYTES if field == "displayname" else MAX_URL_BYTES
     if value is not None and len(value.encode()) > limit:
         raise ProfileTooLarge(f"{field} has at most {limit} bytes")
     if value is not None and "\x00" in value:
         raise InvalidParam(f"{field} must not hold a NUL character")
+    if value and field == "avatar_url" and _MXC.fullmatch(value) is None:
+        raise InvalidParam("avatar_url must be an MXC URI")
 
 
 def _decode_name(field: str, value: bytes) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 from cachetools import TTLCache
 
-from hs.matrix.errors import NotFound, Unknown
+from hs.matrix.errors import NotFound
 from hs.matrix.ids import is_server_name, parse_room_id, server_of
 from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.federation_client import FederationClient
@@ -44,7 +44,7 @@ class RemoteAliases:
         self._asking: dict[str, asyncio.Task[FoundRoom]] = {}
 
     async def find(self, alias: str) -> FoundRoom:
-        """Where the alias leads; NotFound where its server knows none, Unknown (502) where it does not answer."""
+        """Where the alias leads; NotFound where its server knows none, or cannot be asked."""
         known = self._known.get(alias)
         if known is not None:
             return known
@@ -68,7 +68,7 @@ class RemoteAliases:
         except RemoteRefused as error:
             raise NotFound(f"room alias {alias} not found") from error
         except RemoteError as error:
-            raise Unknown(f"the server of {alias} cannot be reached", http_status=502) from error
+            raise NotFound(f"the server of {alias} cannot be reached") from error
         parse_room_id(answer.room_id)
         servers = [name for name in answer.servers if is_server_name(name)][:_MAX_SERVERS]
         found = FoundRoom(answer.room_id, tuple(dict.fromkeys([*servers, server_name])))

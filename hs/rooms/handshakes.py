@@ -99,27 +99,27 @@ class Refusals:
     """What several servers have answered, and which of it a client is told."""
 
     def __init__(self) -> None:
-        self._worst: MatrixError | None = None
+        self._told: MatrixError | None = None
 
     def add(self, server_name: str, error: RemoteError) -> None:
         """A server did not help."""
         logger.info("%s does not help with a room: %s", server_name, error)
         told = to_client(error)
         # Somebody who knows the room and says no is worth more than somebody who cannot be reached.
-        if self._worst is None or told.status < 500:
-            self._worst = told
+        if self._told is None or isinstance(error, RemoteRefused):
+            self._told = told
 
     def error(self) -> MatrixError:
         """What the client is told."""
-        return self._worst or NotFound("no server is known that is in the room")
+        return self._told or NotFound("no server is known that is in the room")
 
 
 def to_client(error: RemoteError) -> MatrixError:
     """A remote failure as our own client is told it: in our words."""
     if isinstance(error, Unreachable):
-        return Unknown("the other servers of the room cannot be reached", http_status=502)
+        return NotFound("no server that may be in the room can be reached")
     if not isinstance(error, RemoteRefused):
-        return Unknown("the other servers of the room do not make sense", http_status=502)
+        return Unknown("the servers of the room give answers that make no sense")
     kinds: dict[str, type[MatrixError]] = {
         "M_UNABLE_TO_AUTHORISE_JOIN": UnableToAuthoriseJoin,
         "M_UNABLE_TO_GRANT_JOIN": UnableToGrantJoin,
@@ -132,7 +132,7 @@ def to_client(error: RemoteError) -> MatrixError:
         return NotFound("the other servers do not know this room")
     if 400 <= error.status < 500:
         return Forbidden("the servers of the room do not allow it")
-    return Unknown("the other servers of the room fail", http_status=502)
+    return Unknown("the servers of the room fail")
 
 
 def choose_servers(own: str, *named: Sequence[str]) -> list[str]:

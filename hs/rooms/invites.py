@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hs._fast.state_tree import Node
-from hs.matrix.errors import Forbidden, InvalidParam, LimitExceeded, Unknown
+from hs.matrix.errors import Forbidden, InvalidParam, LimitExceeded
 from hs.matrix.event import Event, add_signature, pdu_dict
 from hs.matrix.ids import is_user_id, server_of
 from hs.matrix.room_versions import RoomVersion
@@ -82,11 +82,11 @@ class RemoteInviter:
                 raise LimitExceeded("the user's server is busy", retry_after_ms=10_000) from error
             raise Forbidden("the user's server does not take the invite") from error
         except RemoteError as error:
-            raise Unknown("the user's server cannot be reached", http_status=502) from error
+            raise Forbidden("the user's server cannot be reached") from error
         checked = await self._checker.check([answer], room.version, room.room_id)
         signed = next((found for found in checked.events if found.event_id == event.event_id), None)
         if signed is None or server_name not in pdu_dict(signed)["signatures"]:
-            raise Unknown("the user's server has answered with another event", http_status=502)
+            raise Forbidden("the user's server has answered with another event")
         [placed] = await self._writer.receive(room, [Arrival(signed)], on_placed=_check_allowed)
         assert placed is not None  # _check_allowed has seen it
         return SentEvent(signed.event_id, placed.event_nid, 0)

@@ -52,11 +52,15 @@ class AccountDataStore:
         self._database = database
         self._stream = stream
         self._on_account_data = on_account_data
-        self._on_rules: OnRules = lambda user_id: None
+        self._rules_listeners: list[OnRules] = []
 
     def on_rules(self, listener: OnRules) -> None:
         """Tell `listener` of new push rules and ignored users once committed, before the change is answered."""
-        self._on_rules = listener
+        self._rules_listeners.append(listener)
+
+    def _on_rules(self, user_id: str) -> None:
+        for listener in self._rules_listeners:
+            listener(user_id)
 
     async def list_account_data(self, user_id: str) -> list[AccountDataEvent]:
         """All there is; m.push_rules always among it."""

@@ -39,6 +39,8 @@ def _render(request: SyncRequest, changes: Sequence[AccountDataEvent]) -> dict[s
     by_room: dict[str, list[bytes]] = {}
     for change in changes:
         matcher = request.wanted.room_account_data if change.room_id else request.wanted.account_data
+        if change.room_id and not matcher.accepts_room(change.room_id):
+            continue
         if matcher.accepts_type(change.type):
             event = b'{"content":%b,"type":%b}' % (change.content_json, msgspec.json.encode(change.type))
             by_room.setdefault(change.room_id, []).append(event)

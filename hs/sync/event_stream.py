@@ -18,6 +18,7 @@ from hs.storage.events import EventStore
 from hs.storage.rooms import RoomInfo
 from hs.sync.access import RoomAccess
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.news import Notifier, RoomNews, Waiter
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Seen, Visibility
@@ -72,7 +73,9 @@ class StreamPages:
         events: EventStore,
         visibility: Visibility,
         client_events: ClientEvents,
+        ignored_users: IgnoredUsers,
     ) -> None:
+        self._ignored_users = ignored_users
         self._store = store
         self._events = events
         self._visibility = visibility
@@ -96,6 +99,8 @@ class StreamPages:
         seen: list[Seen] = []
         for nids in by_room.values():
             seen += await self._visibility.filter(viewer.user_id, [found[nid] for nid in nids])
+        ignored = await self._ignored_users.get(viewer.user_id)
+        seen = [one for one in seen if one.record.state_key is not None or one.record.sender not in ignored]
         if only_own_stays:
             seen = [one for one in seen if _is_of_a_stay(one, viewer.user_id)]
         seen.sort(key=lambda one: one.record.stream_ordering)

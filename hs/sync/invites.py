@@ -16,18 +16,25 @@ from hs.storage.members import UserRoomRow
 from hs.storage.outside import StrippedStateStore
 from hs.storage.rooms import RoomInfo, RoomStore
 from hs.sync.client_events import stripped_json
+from hs.sync.ignored_users import IgnoredUsers
 
 
 class InviteSections:
     """Builds the entries of `rooms.invite` and `rooms.knock`."""
 
     def __init__(
-        self, rooms: RoomStore, states: RoomStates, events: EventStore, told: StrippedStateStore
+        self,
+        rooms: RoomStore,
+        states: RoomStates,
+        events: EventStore,
+        told: StrippedStateStore,
+        ignored_users: IgnoredUsers,
     ) -> None:
         self._rooms = rooms
         self._states = states
         self._events = events
         self._told = told
+        self._ignored_users = ignored_users
 
     async def build(
         self, user_id: str, rows: Mapping[int, UserRoomRow], wanted: SyncFilter
@@ -42,6 +49,9 @@ class InviteSections:
         self, user_id: str, rows: Mapping[int, UserRoomRow], wanted: SyncFilter, membership: str
     ) -> list[bytes]:
         chosen = [row for row in rows.values() if row.membership == membership]
+        if chosen and membership == "invite":
+            ignored = await self._ignored_users.get(user_id)
+            chosen = [row for row in chosen if row.sender not in ignored]
         infos = await self._rooms.list_by_nids([row.room_nid for row in chosen])
         return [
             await self._entry(room, row, user_id)

@@ -15,16 +15,14 @@ from hs.matrix.errors import NotFound
 from hs.matrix.filters import EventMatcher
 from hs.rooms.state import RoomStates
 from hs.storage.events import HIDDEN, EventStore
-from hs.storage.relations import RelationStore
 from hs.storage.rooms import RoomInfo
 from hs.sync.access import Access
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import Viewer
-from hs.sync.far_history import FarHistory
 from hs.sync.pages import SCAN_LIMIT, Page, PageReader
 from hs.sync.places import PageToken, Places, Stretch, after, before
-from hs.sync.related import keep_matching
 from hs.sync.visibility import Seen, Visibility
+from hs.sync.wanted_events import WantedEvents
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
@@ -53,8 +51,7 @@ class Pagination:
         states: RoomStates,
         visibility: Visibility,
         aggregations: Aggregations,
-        relations: RelationStore,
-        far: FarHistory,
+        wanted: WantedEvents,
         *,
         scan_limit: int = SCAN_LIMIT,
     ) -> None:
@@ -63,16 +60,16 @@ class Pagination:
         self._states = states
         self._visibility = visibility
         self._aggregations = aggregations
-        self._relations = relations
-        self._far = far
+        self._wanted = wanted
         self._pages = PageReader(events, scan_limit)
 
     async def messages(self, room: RoomInfo, viewer: Viewer, access: Access, request: PageRequest) -> bytes:
         """The answer of GET /messages as JSON."""
         stretch = await self._places.stretch(room, access, request.start, request.stop, request.backwards)
         page = await self._read(room, viewer, stretch, request, request.limit)
-        if request.backwards and await self._far.is_missing(room, stretch.place, page.end or stretch.stop):
-            if await self._far.fill(room, stretch.place):
+        fetched = await self._places.fetch_missing(room, stretch, page.end) if request.backwards else None
+        if fetched is not None:
+            if fetched:
                 page = await self._read(room, viewer, stretch, request, request.limit)
             if page.end is None and stretch.stop is None and page.events:
                 # Not the beginning: it may be had the next time.
@@ -150,7 +147,7 @@ class Pagination:
             return Page([], None)
 
         async def keep(records: Sequence[EventRecord]) -> list[Seen]:
-            matching = await keep_matching(self._relations, records, matcher)
+            matching = await self._wanted.keep(viewer.user_id, records, matcher)
             return await self._visibility.filter(viewer.user_id, matching)
 
         return await self._pages.read(

@@ -12,6 +12,7 @@ from hs.matrix.tokens import RoomToken, TopologicalToken
 from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import Place, TimelineStore
 from hs.sync.access import END, Access
+from hs.sync.far_history import FarHistory
 
 BEGINNING = TopologicalToken(0, 0)
 NEWEST = TopologicalToken(END, END)
@@ -51,9 +52,12 @@ class Stretch:
 class Places:
     """Finds what tokens name, and the events from there on."""
 
-    def __init__(self, timeline: TimelineStore, current_token: Callable[[], RoomToken]) -> None:
+    def __init__(
+        self, timeline: TimelineStore, current_token: Callable[[], RoomToken], far: FarHistory
+    ) -> None:
         self._timeline = timeline
         self._current_token = current_token
+        self._far = far
 
     async def stretch(
         self, room: RoomInfo, access: Access, start: PageToken | None, stop: PageToken | None, backwards: bool
@@ -66,6 +70,17 @@ class Places:
         place, view = await self._find(room, start)
         end = None if stop is None else (await self._find(room, stop))[0]
         return Stretch(start, place, end, min(until, view) if backwards else until, backwards)
+
+    async def fetch_missing(
+        self, room: RoomInfo, stretch: Stretch, end: TopologicalToken | None
+    ) -> bool | None:
+        """Have history that we lack between a stretch's place and `end`, read backwards, fetched from elsewhere.
+
+        None where nothing is missing, else whether there is more to read now.
+        """
+        if not await self._far.is_missing(room, stretch.place, end or stretch.stop):
+            return None
+        return await self._far.fill(room, stretch.place)
 
     def around(self, access: Access, place: TopologicalToken, backwards: bool) -> Stretch:
         """Everything from a place on."""

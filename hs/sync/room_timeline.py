@@ -9,7 +9,6 @@ from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter, limit_of
 from hs.matrix.tokens import RoomToken, TopologicalToken
 from hs.sync.client_events import Viewer
-from hs.sync.related import keep_matching
 from hs.sync.visibility import Seen, Visibility
 from hs.sync.window import RoomReads, Timeline, Window
 
@@ -36,8 +35,9 @@ class RoomTimelines:
         found: list[Seen] = []  # newest first, one more than wanted where there are more
         looked_at: list[EventRecord] = []
         scanned = 0
-        async for records in self._chunks(window, limit, wanted.timeline.is_open and window.sees_all):
-            kept = await keep_matching(self._reads.relations, records, wanted.timeline)
+        keeps_all = window.sees_all and await self._reads.wanted.keeps_all(viewer.user_id, wanted.timeline)
+        async for records in self._chunks(window, limit, keeps_all):
+            kept = await self._reads.wanted.keep(viewer.user_id, records, wanted.timeline)
             found += await self._see(kept, window, viewer)
             looked_at += kept
             scanned += len(records)

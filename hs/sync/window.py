@@ -7,10 +7,10 @@ from hs._fast.state_tree import Node
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore
 from hs.storage.members import MemberStore
-from hs.storage.relations import RelationStore
 from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.news import RoomNews
+from hs.sync.wanted_events import WantedEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class RoomReads:
         timeline: TimelineStore,
         members: MemberStore,
         news: RoomNews,
-        relations: RelationStore,
+        wanted: WantedEvents,
     ) -> None:
         self.events = events
         self.states = states
         self.timeline = timeline
         self.members = members
         self.news = news
-        self.relations = relations
+        self.wanted = wanted
 
     async def state_at(self, room_nid: int, stream: int) -> Node:
         """The room's current state as it was at this stream ordering."""

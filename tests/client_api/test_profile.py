@@ -179,3 +179,12 @@ async def test_unknown_people_have_no_profile(accounts: AccountServer, town: Tow
         assert (await town.visitor.get("profile", user_id)).error == (404, "M_NOT_FOUND")
         assert await accounts.profiles.member_fields(user_id) == {}
     assert (await town.visitor.get("profile", "nobody")).error == (400, "M_INVALID_PARAM")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x.test/a", "mxc://", "mxc://x.test", "mxc://x.test/", "x", "mxc://a/b/c", "mxc:// /a"]
+)
+async def test_an_avatar_is_an_mxc_uri(town: Town, url: str) -> None:
+    alice = await town.person("alice")
+    answer = await alice.put("profile", alice.user_id, "avatar_url", body={"avatar_url": url})
+    assert answer.error == (400, "M_INVALID_PARAM")

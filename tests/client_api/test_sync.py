@@ -1,6 +1,7 @@
 """GET /sync: what is in it, when it answers, and what it leaves out."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import aiohttp
@@ -262,3 +263,16 @@ async def test_old_tokens_work_after_a_restart(
         assert timeline_ids(joined(body, room_id)) == sent
         assert room_ids(body, "leave") == {left}
         assert room_ids(await sync(bob, body["next_batch"]), "join") == set()
+
+
+async def test_filters_choose_the_rooms_whose_account_data_is_told(town: Town) -> None:
+    alice = await town.person("alice")
+    rooms = [await alice.create_room(), await alice.create_room()]
+    for room_id in rooms:
+        await alice.put("user", alice.user_id, "rooms", room_id, "account_data", "a.b", body={"in": room_id})
+    wanted = json.dumps({"room": {"account_data": {"not_rooms": [rooms[1]]}}})
+    joined = (await alice.get("sync", filter=wanted)).body["rooms"]["join"]
+    told = {
+        room_id: [event["type"] for event in joined[room_id]["account_data"]["events"]] for room_id in rooms
+    }
+    assert told == {rooms[0]: ["a.b"], rooms[1]: []}

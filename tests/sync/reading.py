@@ -28,6 +28,7 @@ from hs.sync.relation_summaries import RelationSummaries
 from hs.sync.room_reader import RoomReader
 from hs.sync.user_rooms import UserRooms
 from hs.sync.visibility import Visibility
+from hs.sync.wanted_events import WantedEvents
 from tests.rooms.conftest import ALICE, TurnableClock
 
 # Small, so that a page of a hundred events can reach it.
@@ -50,17 +51,17 @@ class Library:
         summaries = RelationSummaries(relations)
         engine.committer.on_commit(summaries.on_commit)
         account_data = AccountDataStore(database, StreamIds(0), lambda user_id, stream_id: None)
+        ignored_users = IgnoredUsers(account_data)
         self.aggregations = Aggregations(
-            summaries, IgnoredUsers(account_data), engine.events, self.visibility, self.client_events
+            summaries, ignored_users, engine.events, self.visibility, self.client_events
         )
         self.pagination = Pagination(
-            Places(timeline, engine.room_token),
+            Places(timeline, engine.room_token, FarHistory(None)),
             engine.events,
             engine.states,
             self.visibility,
             self.aggregations,
-            relations,
-            FarHistory(None),
+            WantedEvents(relations, ignored_users),
             scan_limit=SCAN_LIMIT,
         )
         self.reader = RoomReader(
