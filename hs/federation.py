@@ -93,7 +93,9 @@ def build_room_apis(
     checker = federation.checker
     resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, signer)
     gaps = GapFiller(engine.writer, engine.heads, federation.client, checker, federation.states)
-    inbound = InboundTransactions(engine.rooms, engine.participation, federation.acls, checker, gaps, engine.outside, on_edu)
+    inbound = InboundTransactions(
+        engine.rooms, engine.participation, federation.acls, checker, gaps, engine.outside, on_edu
+    )
     whole = WholeStates(engine.states, engine.events, engine.graphs)
     return inbound, [
         TransactionsApi(inbound),
