@@ -77,18 +77,17 @@ class _Import:
         by_id = {event.event_id: event for event in events}
         await self._look_up(by_id)
         new = {event_id: event for event_id, event in by_id.items() if event_id not in self._nids}
-        ordered = _order(new, self._nids)
+        needed = {event_id: self._needs(event) for event_id, event in new.items()}
+        ordered = _order(needed)
         if len(ordered) < len(new) and not drops_orphans:
-            missing = {id for event in new.values() for id in event.auth_events}
-            raise MissingAuth(
-                sorted(missing - self._nids.keys() - new.keys()) or sorted(new.keys() - ordered.keys())
-            )
-        new = ordered
+            missing = {auth_id for needs in needed.values() for auth_id in needs} - new.keys()
+            raise MissingAuth(sorted(missing or new.keys() - set(ordered)))
+        new = {event_id: new[event_id] for event_id in ordered}
         wanted = [id for event in new.values() for id in event.auth_events] + [self._create_id]
         stored = [self._nids[event_id] for event_id in wanted if event_id in self._nids]
         room_nid, importer = self._room.room_nid, self._importer
         self._records |= await importer._auth_records.get_many(room_nid, list(dict.fromkeys(stored)))
-        for part in _chunks(list(ordered.values())):
+        for part in _chunks(list(new.values())):
             rows = await self._make_rows(part)
             replaced = [row.event_nid for row in rows if row.event_nid in self._unjudged]
             await importer._store.insert(room_nid, rows, replaced)
@@ -106,6 +105,16 @@ class _Import:
             self._nids |= {event_id: held.event_nid for event_id, held in known.held.items()}
             self._awaited |= known.awaited | known.unjudged
             self._unjudged |= set(known.unjudged.values())
+
+    def _needs(self, event: Event) -> set[str]:
+        """What must be stored before the event, and is not yet.
+
+        Since v12 nothing names the create event, and all else is judged by it.
+        """
+        needs = set(event.auth_events)
+        if self._room.version.room_id_is_create_hash and event.type != "m.room.create":
+            needs.add(self._create_id)
+        return needs - self._nids.keys()
 
     @property
     def _create_id(self) -> str:
@@ -135,25 +144,21 @@ class _Import:
         return self._records.get(nid) or message_record(nid)
 
 
-def _order(events: Mapping[str, Event], held: Collection[str]) -> dict[str, Event]:
-    """The events, auth events before what they allow.
+def _order(needed: Mapping[str, Collection[str]]) -> list[str]:
+    """The events, each after those that it needs.
 
-    Left out are those in a cycle, those whose auth events are neither here nor held, and what needs them.
+    Left out are those in a cycle, those that need what is not among them, and what needs these.
     """
-    waiting: dict[str, int] = {}
+    waiting = {event_id: len(needs) for event_id, needs in needed.items()}
     allows: dict[str, list[str]] = {}
-    for event_id, event in events.items():
-        needed = {auth_id for auth_id in event.auth_events if auth_id not in held}
-        waiting[event_id] = len(needed)
-        for auth_id in needed:
+    for event_id, needs in needed.items():
+        for auth_id in needs:
             allows.setdefault(auth_id, []).append(event_id)
-    # Since v12 nothing names the create event, and all else is judged by it.
     ready = [event_id for event_id, count in waiting.items() if count == 0]
-    ready.sort(key=lambda event_id: events[event_id].type == "m.room.create")
-    ordered: dict[str, Event] = {}
+    ordered: list[str] = []
     while ready:
         event_id = ready.pop()
-        ordered[event_id] = events[event_id]
+        ordered.append(event_id)
         for allowed in allows.get(event_id, ()):
             waiting[allowed] -= 1
             if waiting[allowed] == 0:
