@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from hs.config_schema import ByteSize, Decoder, render_example
 from hs.matrix.ids import is_server_name, is_user_id
+from hs.net.addresses import parse_nameserver
 
 Api = Literal["client", "federation", "admin", "metrics"]
 
@@ -116,6 +117,23 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     ip_range_whitelist: Annotated[
         tuple[str, ...], Meta(description="Networks allowed even though the list above has them.")
     ] = ()
+    nameservers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where names are looked up, such as 192.0.2.53 or [2001:db8::53]:5353. Empty: as "
+            "/etc/resolv.conf says. /etc/hosts comes first."
+        ),
+    ] = ()
+    connect_timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="Seconds for a connection, TLS included, before it is given up.")
+    ] = 6.0
+    max_connections: Annotated[
+        int, Meta(ge=10, le=100_000, description="Connections in use at once, in all.")
+    ] = 1000
+    max_connections_per_host: Annotated[int, Meta(ge=1, le=1000, description="The same, to one server.")] = 8
+    idle_connection_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Seconds that a connection is kept for the next request.")
+    ] = 60.0
 
 
 class RegistrationConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,6 +367,11 @@ def _list_mistakes(config: Config) -> Iterator[str]:
         if listener.port and address in taken:
             yield f"listeners[{i}].port: {listener.bind}:{listener.port} is taken by listeners[{taken[address]}]"
         taken.setdefault(address, i)
+    for nameserver in config.network.nameservers:
+        try:
+            parse_nameserver(nameserver)
+        except ValueError as error:
+            yield f"network.nameservers: {error}"
     for option in ("ip_range_blacklist", "ip_range_whitelist"):
         for network in getattr(config.network, option):
             try:

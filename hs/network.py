@@ -1,6 +1,6 @@
 """What talks to other servers, without rooms: keys, signed requests both ways, back-off. Part of the composition root."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -9,15 +9,18 @@ from hs.federation_api.keys import KeysApi
 from hs.matrix.keys import OldKey
 from hs.net.addresses import AddressGuard
 from hs.net.backoff import Backoff
+from hs.net.client import HttpClient, HttpLimits, make_tls_context
+from hs.net.discovery import Discovery
 from hs.net.federation_client import FederationClient
 from hs.net.fetch_budget import FetchBudget
 from hs.net.key_fetcher import KeyFetcher
 from hs.net.notary import Notary
 from hs.net.own_keys import OwnKeys
-from hs.net.plain_http import PlainHttp
 from hs.net.request_check import RequestCheck
+from hs.net.resolver import Resolver
 from hs.net.server_http import Finder, Http, NoServers, ServerHttp
 from hs.net.server_keys import ServerKeys
+from hs.net.well_known import WellKnown
 from hs.rooms.build import Signer
 from hs.rooms.clock import Clock
 from hs.storage.database import Database
@@ -48,7 +51,7 @@ async def build_network(
     """Ready to use; `stack` ends what is under way."""
     now_ms = clock.now_ms
     own = OwnKeys(config.server_name, [signer.key], old_keys, now_ms)
-    server_http = ServerHttp(*_build_http(config, stack))
+    server_http = ServerHttp(*_build_http(config, now_ms, stack))
     store = ServerKeyStore(database)
     notaries = [name for name in config.federation.trusted_key_servers if name != config.server_name]
     keys = ServerKeys(store, KeyFetcher(server_http, notaries), own, now_ms)
@@ -64,11 +67,21 @@ async def build_network(
     return Network(client, keys, backoff, check, [KeysApi(own, Notary(keys, store, own, budget, now_ms))])
 
 
-def _build_http(config: Config, stack: AsyncExitStack) -> tuple[Http, Finder]:
+def _build_http(config: Config, now_ms: Callable[[], int], stack: AsyncExitStack) -> tuple[Http, Finder]:
     if not config.federation.enabled:
         nobody = NoServers()
         return nobody, nobody
-    guard = AddressGuard(config.network.ip_range_blacklist, config.network.ip_range_whitelist)
-    http = PlainHttp.connect(config.federation.ca_file, config.federation.verify_tls, guard)
+    network, federation = config.network, config.federation
+    guard = AddressGuard(network.ip_range_blacklist, network.ip_range_whitelist)
+    resolver = Resolver(guard, now_ms, network.nameservers)
+    limits = HttpLimits(
+        max_connections=network.max_connections,
+        max_connections_per_host=network.max_connections_per_host,
+        connect_timeout_s=network.connect_timeout_s,
+        idle_timeout_s=network.idle_connection_s,
+    )
+    http = HttpClient(guard, resolver, make_tls_context(federation.ca_file, federation.verify_tls), limits)
     stack.push_async_callback(http.close)
-    return http, http
+    discovery = Discovery(WellKnown(http, now_ms), resolver)
+    stack.push_async_callback(discovery.close)
+    return http, discovery

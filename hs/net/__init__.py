@@ -1,7 +1,10 @@
 """Other servers, from here: how they are found, asked, believed and left alone when they do not answer.
 
     addresses          networks that nobody leads us into
-    plain_http         HTTPS to servers whose names are their addresses
+    resolver           names to addresses and services, remembered
+    well_known         where servers say that they are elsewhere
+    discovery          server names to places to connect to
+    client             the one HTTP client for everything outside
     server_http        one request to a server by its name; answers decoded
     errors             why a server could not be asked, or would not answer
     own_keys           what this server publishes about its own keys
@@ -20,5 +23,5 @@ Rules:
 - Nothing is kept in memory for a server that nobody talks to.
 - Storage is a sibling: what must be kept is asked for as a Protocol here and handed in.
 
-Answers to: server-server-api "Retrieving server keys", "Request Authentication".
+Answers to: server-server-api "Resolving server names", "Retrieving server keys", "Request Authentication".
 """

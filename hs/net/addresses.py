@@ -1,45 +1,90 @@
-"""Which addresses we connect to for others, whoever chose the name that led there."""
+"""Which addresses we connect to. Names and URLs of others must not lead us into private networks."""
 
-import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
 
 from hs.net.errors import AddressRefused
 
-Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = IPv4Address | IPv6Address
+
+# IPv6 networks whose addresses have an IPv4 one inside, and how far from the right it is, in bits.
+_CARRIERS: Final = (
+    (ip_network("::/96"), 0),
+    (ip_network("::ffff:0:0:0/96"), 0),
+    (ip_network("64:ff9b::/96"), 0),
+    (ip_network("64:ff9b:1::/48"), 0),
+    (ip_network("2002::/16"), 80),
+)
+
+
+def parse_ip(text: str) -> Address | None:
+    """The address that a host is, with or without the brackets of IPv6; None for a name."""
+    try:
+        return ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+
+
+def parse_nameserver(text: str) -> tuple[str, int]:
+    """Address and port of "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"; ValueError for others."""
+    host, port = text, "53"
+    if parse_ip(text) is None:
+        host, _, port = text.rpartition(":")
+    address = parse_ip(host)
+    if address is None or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not the address of a nameserver")
+    return str(address), int(port)
 
 
 class AddressGuard:
-    """Refuses the networks of the first list, but for those of the second."""
+    """Refuses the networks of a list, unless a second list has them.
+
+    0.0.0.0 and :: are this machine whatever the lists say, so they are always refused.
+    """
 
     def __init__(self, blacklist: Iterable[str], whitelist: Iterable[str]) -> None:
-        self._refused = [ipaddress.ip_network(network) for network in blacklist]
-        self._allowed = [ipaddress.ip_network(network) for network in whitelist]
+        self._refused = _Networks(blacklist)
+        self._allowed = _Networks(whitelist)
 
-    def check(self, address: str) -> None:
-        """Raise AddressRefused where nobody may be connected to at this IP address."""
-        try:
-            ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
-        except ValueError as error:
-            raise AddressRefused(f"{address!r} is no IP address") from error
-        # Linux takes it for this machine.
-        if ip.is_unspecified:
-            raise AddressRefused(f"{address} is no address of anybody")
-        if any(ip in network for network in self._allowed):
-            return
-        if any(ip in network for network in self._refused):
-            raise AddressRefused(f"{address} is in a network that is not connected to")
+    def check(self, ip: str | Address) -> None:
+        """Raise AddressRefused where we do not connect to it, or where it is none."""
+        address = parse_ip(ip) if isinstance(ip, str) else ip
+        if address is None:
+            raise AddressRefused(f"{ip!r} is no address")
+        if not all(self._may(form) for form in _forms(address)):
+            raise AddressRefused(f"{address} is not to be connected to")
 
-
-def _plain(ip: Ip) -> Ip:
-    """The IPv4 address within an IPv6 one, which leads to the same place."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return ip.ipv4_mapped
-        if ip.sixtofour is not None:
-            return ip.sixtofour
-        if ip in _NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip
+    def _may(self, address: Address) -> bool:
+        if not int(address):
+            return False
+        return address in self._allowed or address not in self._refused
 
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+class _Networks:
+    """Networks as numbers: a look-up is some masks."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._masked: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
+        for text in networks:
+            network = ip_network(text)
+            self._masked[network.version].add((int(network.netmask), int(network.network_address)))
+
+    def __contains__(self, address: Address) -> bool:
+        number = int(address)
+        return any(number & mask == network for mask, network in self._masked[address.version])
+
+
+def _forms(address: Address) -> Iterator[Address]:
+    """The address, and the IPv4 one that a router would make of it: each must be allowed."""
+    if isinstance(address, IPv4Address):
+        yield address
+    elif (mapped := address.ipv4_mapped) is not None:
+        # The same address, only written in another way.
+        yield mapped
+    else:
+        yield IPv6Address(int(address))  # without a zone
+        for network, shift in _CARRIERS:
+            # ::1 and :: have none inside, they are themselves.
+            if address in network and int(address) > 1:
+                yield IPv4Address(int(address) >> shift & 0xFFFF_FFFF)

@@ -40,6 +40,9 @@ class Finder(Protocol):
     async def find(self, server_name: str) -> Sequence[Any]:
         """Where the server may be reached, best first. Spec: "Resolving server names"."""
 
+    def forget(self, server_name: str) -> None:
+        """It could not be reached: it may be elsewhere by now."""
+
 
 class Http(Protocol):
     """Makes requests."""
@@ -64,6 +67,9 @@ class NoServers:
     async def find(self, server_name: str) -> Sequence[Any]:
         """Raises Unreachable."""
         raise Unreachable("federation is disabled")
+
+    def forget(self, server_name: str) -> None:
+        """Nothing is known."""
 
     async def request(self, method: str, target_or_url: Any, **how: Any) -> HttpAnswer:
         """Raises Unreachable."""
@@ -110,8 +116,10 @@ class ServerHttp:
                         )
                     except Unreachable as error:
                         failure = error
+                self._finder.forget(server_name)
                 raise failure
         except TimeoutError as error:
+            self._finder.forget(server_name)
             raise TimedOut(f"{server_name} took longer than {timeout_s:g} s") from error
 
 

@@ -64,6 +64,9 @@ class PlainHttp:
             raise Unreachable(f"{server_name} does not exist")
         return [server_name]
 
+    def forget(self, server_name: str) -> None:
+        """Nothing is remembered."""
+
     async def request(
         self,
         method: str,

@@ -1,0 +1,326 @@
+"""The one HTTP client for everything outside: other servers, their `.well-known`, and later all other URLs.
+
+    async with http.open("GET", target, path=path, max_bytes=2**30, timeout_s=300) as answer:
+        async for chunk in answer.iter_chunks(): ...
+    answer = await http.request("GET", "https://a.example/x", max_bytes=51_200, timeout_s=10, redirects=5)
+
+HTTPS only. Addresses go through the guard when a name has been looked up and once more when a socket is made. Answers
+are not unpacked: we say that we take them as they are, and who packs them all the same is refused.
+"""
+
+import asyncio
+import errno
+import io
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from hs.net.addresses import AddressGuard, parse_ip
+from hs.net.errors import AddressRefused, BadAnswer, BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.resolver import Resolver
+from hs.net.targets import Target
+
+# Of one header line; with aiohttp's 128 lines, 1 MiB in all.
+_MAX_HEADER: Final = 8190
+# Read ahead for who does not take it yet, twice this.
+_READ_AHEAD: Final = 128 * 1024
+# Larger bodies are written in pieces.
+_WHOLE_BODY: Final = 512 * 1024
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+_HEADERS: Final = {"User-Agent": "hs", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """How many connections are used at once, to one place and in all; how long they are tried and kept."""
+
+    max_connections: int = 1000
+    max_connections_per_host: int = 8
+    # Places with idle connections.
+    max_idle_hosts: int = 2000
+    connect_timeout_s: float = 6.0
+    idle_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer, read to its end."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+class OpenAnswer:
+    """An answer whose body is still to be read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, max_bytes: int) -> None:
+        self._response = response
+        self._max_bytes = max_bytes
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers."""
+        return self._response.headers
+
+    async def iter_chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as they come. TooLong when there is more than `max_bytes`."""
+        left = self._max_bytes
+        with _errors():
+            async for chunk in self._response.content.iter_any():
+                left -= len(chunk)
+                if left < 0:
+                    raise TooLong(f"the answer is longer than {self._max_bytes} bytes")
+                yield chunk
+
+    async def read(self) -> bytes:
+        """All of the body."""
+        chunks = [chunk async for chunk in self.iter_chunks()]
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class HttpClient:
+    """Makes requests. Connections are kept for the next request to the same place under the same name."""
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        resolver: Resolver,
+        context: ssl.SSLContext,
+        limits: HttpLimits = HttpLimits(),
+    ) -> None:
+        self._guard = guard
+        self._connect_timeout_s = limits.connect_timeout_s
+        connector = _Connector(
+            limits.max_idle_hosts,
+            ssl=context,
+            resolver=_GuardedResolver(resolver),
+            use_dns_cache=False,
+            limit=limits.max_connections,
+            limit_per_host=limits.max_connections_per_host,
+            keepalive_timeout=limits.idle_timeout_s,
+            socket_factory=self._make_socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers=_HEADERS,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            read_bufsize=_READ_AHEAD,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        target_or_url: Target | str,
+        *,
+        path: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int,
+        timeout_s: float,
+        redirects: int = 0,
+    ) -> HttpAnswer:
+        """The answer, whatever its status; see `open`."""
+        async with self.open(
+            method,
+            target_or_url,
+            path=path,
+            headers=headers,
+            body=body,
+            max_bytes=max_bytes,
+            timeout_s=timeout_s,
+            redirects=redirects,
+        ) as answer:
+            return HttpAnswer(answer.status, answer.headers, await answer.read())
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        target_or_url: Target | str,
+        *,
+        path: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_bytes: int,
+        timeout_s: float,
+        redirects: int = 0,
+    ) -> AsyncIterator[OpenAnswer]:
+        """The beginning of the answer. `timeout_s` is for all of it, its body included.
+
+        `path` (escaped, with its query) belongs to a Target. So many `redirects` are followed, for GET only; one
+        more is an answer like others. Raises Unreachable and its kind, TooLong, BadAnswer.
+        """
+        if isinstance(target_or_url, Target):
+            target, url = target_or_url, None
+        else:
+            target, url = None, target_or_url
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        async with AsyncExitStack() as stack:
+            with _errors():
+                at = target.url(path) if target is not None else _parse_url(url or "")
+                while True:
+                    response = await stack.enter_async_context(
+                        self._ask(method, at, target, headers, body, deadline)
+                    )
+                    if response.status not in _REDIRECTS or redirects <= 0 or method != "GET":
+                        break
+                    at, target = _redirected(at, response), None
+                    redirects -= 1
+                    response.close()
+            if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+                raise BadAnswer("the answer is packed, and was not to be")
+            if (response.content_length or 0) > max_bytes:
+                raise TooLong(f"the answer is longer than {max_bytes} bytes")
+            yield OpenAnswer(response, max_bytes)
+
+    def _ask(
+        self,
+        method: str,
+        url: URL,
+        target: Target | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        deadline: float,
+    ) -> Any:
+        host = url.host or ""
+        if (literal := parse_ip(host)) is not None:
+            # No resolver sees it.
+            self._guard.check(literal)
+        timeout = aiohttp.ClientTimeout(
+            total=max(0.001, deadline - asyncio.get_running_loop().time()),
+            sock_connect=self._connect_timeout_s,
+        )
+        sent = dict(headers or {})
+        if target is not None:
+            sent["Host"] = target.host_header
+        return self._session.request(
+            method,
+            url,
+            headers=sent,
+            data=io.BytesIO(body) if body is not None and len(body) > _WHOLE_BODY else body,
+            timeout=timeout,
+            allow_redirects=False,
+            server_hostname=None if target is None else target.tls_name,
+        )
+
+    def _make_socket(self, info: Any) -> socket.socket:
+        """A socket for an address that we connect to: whatever led here, others get none."""
+        family, kind, protocol, _, address = info
+        try:
+            self._guard.check(str(address[0]))
+        except AddressRefused as error:
+            # As if the machine refused it: the next address is tried.
+            raise PermissionError(errno.EACCES, str(error)) from error
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps idle connections for so many places at most."""
+
+    def __init__(self, max_idle_hosts: int, **how: Any) -> None:
+        super().__init__(**how)
+        self._max_idle_hosts = max_idle_hosts
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        is_full = len(self._conns) >= self._max_idle_hosts and key not in self._conns
+        super()._release(key, protocol, should_close=should_close or is_full)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Our resolver, as aiohttp wants one."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a name; RemoteError where there is none."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in await self._resolver.find_addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """Nothing: whoever made the resolver closes it."""
+
+
+def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLContext:
+    """What we speak TLS with; certificates by the system's authorities, or by those of a file instead."""
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not is_verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _parse_url(text: str) -> URL:
+    """Raises Unreachable for what is no https URL."""
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise Unreachable("not a URL") from error
+    if url.scheme != "https" or not url.host or url.user is not None or url.password is not None:
+        raise Unreachable("not a URL that we ask")
+    return url
+
+
+def _redirected(url: URL, response: aiohttp.ClientResponse) -> URL:
+    """Where an answer sends us."""
+    location = response.headers.get("Location", "")
+    try:
+        return _parse_url(str(url.join(URL(location))))
+    except (ValueError, Unreachable) as error:
+        raise BadAnswer("redirected to what is no https URL") from error
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What may go wrong with a request, as RemoteError."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimedOut("it took too long") from error
+    except aiohttp.ClientSSLError as error:
+        raise BadCertificate(f"no trusted connection: {error.os_error}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise Unreachable(f"no connection: {error.strerror}") from error
+    except aiohttp.ClientPayloadError as error:
+        raise Unreachable("the answer was cut off") from error
+    except aiohttp.ClientResponseError as error:
+        raise Unreachable(f"the answer is no HTTP: {error.message[:200]}") from error
+    # ValueError: headers and hosts that cannot be sent.
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise Unreachable(f"no answer: {type(error).__name__}: {str(error)[:200]}") from error

@@ -1,0 +1,139 @@
+"""A small DNS server over UDP on this machine, for tests of what looks names up.
+
+    async with DnsServer.start() as dns:
+        dns.add("a.example", "A", "127.0.0.1")
+        dns.add("_matrix-fed._tcp.a.example", "SRV", "10 5 8448 b.example.")
+        resolver = Resolver(guard, now_ms, [dns.address])
+
+Names that it does not have do not exist. `script` answers one query after another in different ways.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+SILENCE = "silence"
+GARBAGE = "garbage"
+
+
+@dataclass(eq=False)
+class DnsServer(asyncio.DatagramProtocol):
+    """Answers what it has been told."""
+
+    address: str = ""
+    # "a.example A", in the order they came.
+    queries: list[str] = field(default_factory=list)
+    ttl: int = 60
+    negative_ttl: int = 30
+    _records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _scripts: dict[tuple[str, str], list[list[str] | str]] = field(default_factory=dict)
+    _held: asyncio.Event | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _transport: asyncio.DatagramTransport | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls) -> AsyncIterator["DnsServer"]:
+        """One that listens; its `address` has the port."""
+        transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
+            cls, local_addr=("127.0.0.1", 0)
+        )
+        server._transport = transport
+        host, port = transport.get_extra_info("sockname")[:2]
+        server.address = f"{host}:{port}"
+        try:
+            yield server
+        finally:
+            transport.close()
+            for task in server._tasks:
+                task.cancel()
+            await asyncio.gather(*server._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+
+    def add(self, name: str, kind: str, *values: str) -> None:
+        """Records; a CNAME is followed to what is known of its target."""
+        self._records.setdefault((name.rstrip(".").lower(), kind), []).extend(values)
+
+    def remove(self, name: str, kind: str) -> None:
+        """No such records any more."""
+        self._records.pop((name.rstrip(".").lower(), kind), None)
+
+    def script(self, name: str, kind: str, *answers: list[str] | str) -> None:
+        """What the next queries are answered: records, a response code (SERVFAIL), SILENCE or GARBAGE. The last stays."""
+        self._scripts[(name.rstrip(".").lower(), kind)] = list(answers)
+
+    def hold(self) -> None:
+        """Keep answers back until `let_go`."""
+        self._held = asyncio.Event()
+
+    def let_go(self) -> None:
+        """Send them."""
+        if self._held is not None:
+            self._held.set()
+            self._held = None
+
+    def count(self, name: str, kind: str) -> int:
+        """How often this was asked."""
+        return self.queries.count(f"{name} {kind}")
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """One query."""
+        task = asyncio.ensure_future(self._answer(data, addr))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = dns.message.from_wire(data)
+        question = query.question[0]
+        name = question.name.to_text(omit_final_dot=True).lower()
+        kind = dns.rdatatype.to_text(question.rdtype)
+        self.queries.append(f"{name} {kind}")
+        if self._held is not None:
+            await self._held.wait()
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.RA
+        if scripts := self._scripts.get((name, kind)):
+            answer = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+            if answer == SILENCE:
+                return
+            if answer == GARBAGE:
+                self._send(data[:2] + b"\xff" * 40, addr)
+                return
+            if isinstance(answer, str):
+                response.set_rcode(dns.rcode.from_text(answer))
+            else:
+                response.answer.append(self._rrset(name, kind, answer))
+        else:
+            self._fill(response, name, kind)
+        self._send(response.to_wire(), addr)
+
+    def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
+        for _ in range(20):
+            if values := self._records.get((name, kind)):
+                response.answer.append(self._rrset(name, kind, values))
+                return
+            cname = self._records.get((name, "CNAME"))
+            if not cname:
+                break
+            response.answer.append(self._rrset(name, "CNAME", cname))
+            name = cname[0].rstrip(".").lower()
+        if not any(known == name for known, _ in self._records):
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        soa = f"ns.invalid. admin.invalid. 1 60 60 60 {self.negative_ttl}"
+        response.authority.append(self._rrset(name.rpartition(".")[2], "SOA", [soa]))
+
+    def _rrset(self, name: str, kind: str, values: list[str]) -> dns.rrset.RRset:
+        return dns.rrset.from_text_list(f"{name}.", self.ttl, "IN", kind, values)
+
+    def _send(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(data, addr)

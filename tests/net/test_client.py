@@ -1,0 +1,428 @@
+"""The HTTP client against real TLS servers, friendly and hostile."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+
+from hs.net.client import HttpLimits, make_tls_context
+from hs.net.errors import AddressRefused, BadAnswer, BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.targets import Target
+from tests.certificates import Authority
+from tests.net.outside import PLENTY, Outside, page
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+def local(port: int, name: str = "a.example", host: str = "127.0.0.1") -> Target:
+    """A server on this machine under a name."""
+    return Target(host, port, name, name)
+
+
+async def test_a_request_and_its_answer(outside: Outside) -> None:
+    site = await outside.site("a.example")
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(
+            body=await request.read() + b"!", headers={"X-Answer": request.raw_path}, status=404
+        )
+
+    site.answer = answer
+    for body in (b"{}", b"x" * 900_000):
+        got = await outside.http.request(
+            "PUT",
+            local(site.port),
+            path="/a%2Fb?c=%20d",
+            headers={"Authorization": "X-Matrix x"},
+            body=body,
+            max_bytes=4_000_000,
+            timeout_s=10,
+        )
+        assert (got.status, got.headers["X-Answer"], got.body) == (404, "/a%2Fb?c=%20d", body + b"!")
+    request = site.requests[0]
+    assert (request.method, request.host, request.headers["Authorization"]) == (
+        "PUT",
+        "a.example",
+        "X-Matrix x",
+    )
+    assert request.headers["Accept-Encoding"] == "identity"
+    # One connection for both.
+    assert site.sni == ["a.example"]
+
+
+async def test_connections_are_not_shared_between_names(outside: Outside) -> None:
+    site = await outside.site("a.example", "b.example")
+    for name in ("a.example", "b.example", "a.example"):
+        await outside.http.request("GET", local(site.port, name), path="/", max_bytes=PLENTY, timeout_s=10)
+    assert site.sni == ["a.example", "b.example"]
+    with pytest.raises(BadCertificate):
+        await outside.http.request(
+            "GET", local(site.port, "c.example"), path="/", max_bytes=PLENTY, timeout_s=10
+        )
+    assert site.hosts == ["a.example", "b.example", "a.example"]
+
+
+async def test_certificates_for_other_names_expired_and_unknown_ones(outside: Outside) -> None:
+    ours, authority = await outside.site("a.example"), outside.authority
+    late = await outside.site(certificate=authority.issue_expired("a.example"))
+    for target in (local(ours.port, "b.example"), local(late.port), local(ours.port, "127.0.0.1")):
+        with pytest.raises(BadCertificate):
+            await outside.http.request("GET", target, path="/", max_bytes=PLENTY, timeout_s=10)
+    assert ours.requests == late.requests == []
+
+
+async def test_addresses_as_names_of_certificates(outside: Outside) -> None:
+    site = await outside.site("127.0.0.1")
+    assert (await outside.get(f"https://127.0.0.1:{site.port}/")).body == b"here"
+    assert site.sni == [None]
+
+
+async def test_ipv6(outside: Outside) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    site = await outside.site("::1", host="::1")
+    assert (await outside.get(f"https://[::1]:{site.port}/")).body == b"here"
+    named = await outside.site("a.example", host="::1")
+    outside.dns.add("a.example", "AAAA", "::1")
+    # Nobody listens there; both are tried.
+    outside.dns.add("a.example", "A", "127.0.0.2")
+    assert (await outside.get(f"https://a.example:{named.port}/")).body == b"here"
+
+
+def test_old_tls_is_refused(authority: Authority) -> None:
+    for is_verified in (True, False):
+        context = make_tls_context(authority.ca_file, is_verified)
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.check_hostname is is_verified
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.3", "0.0.0.0", "[::]", "[::ffff:127.0.0.3]", "[::ffff:0.0.0.0]", "10.0.0.1", "[fe80::1]"],
+)
+async def test_refused_addresses_in_urls(outside: Outside, host: str) -> None:
+    with pytest.raises(AddressRefused):
+        await outside.get(f"https://{host}:8448/")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0x7f.0.0.1", "localhost", "127.0.0.1\x00.example", "a b"]
+)
+async def test_other_spellings_of_addresses_lead_nowhere(outside: Outside, host: str) -> None:
+    site = await outside.site()
+    with pytest.raises(Unreachable):
+        await outside.get(f"https://{host}:{site.port}/")
+    assert site.requests == []
+
+
+async def test_refused_addresses_behind_names(outside: Outside) -> None:
+    site = await outside.site("a.example")
+    outside.dns.add("private.example", "A", "127.0.0.3")
+    outside.dns.add("private.example", "AAAA", "::ffff:10.0.0.1")
+    with pytest.raises(AddressRefused):
+        await outside.get(f"https://private.example:{site.port}/")
+    # Of several, those are left out that are not allowed.
+    outside.dns.add("a.example", "A", "127.0.0.3", "127.0.0.1", "10.0.0.1")
+    assert (await outside.get(f"https://a.example:{site.port}/")).body == b"here"
+
+
+async def test_a_name_whose_second_answer_is_private(outside: Outside) -> None:
+    """DNS rebinding: what is connected to is what has been checked, each time."""
+    site = await outside.site("a.example")
+    outside.dns.script("a.example", "A", ["127.0.0.1"], ["127.0.0.3"])
+    url = f"https://a.example:{site.port}/"
+
+    async def close(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="here", headers={"Connection": "close"})
+
+    site.answer = close
+    assert (await outside.get(url)).status == 200
+    assert (await outside.get(url)).status == 200
+    assert outside.dns.count("a.example", "A") == 1
+    outside.clock.advance(3600)
+    with pytest.raises(AddressRefused):
+        await outside.get(url)
+    assert len(site.requests) == 2
+
+
+async def test_redirects_are_followed_as_often_as_wanted(outside: Outside) -> None:
+    site = await outside.site("a.example", "b.example")
+    outside.dns.add("a.example", "A", "127.0.0.1")
+    outside.dns.add("b.example", "A", "127.0.0.1")
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        step = int(request.raw_path.strip("/"))
+        # Relative, and to another host.
+        to = f"/{step + 1}" if step % 2 else f"https://b.example:{site.port}/{step + 1}"
+        return web.Response(status=302, headers={"Location": to}) if step < 4 else web.Response(text="end")
+
+    site.answer = answer
+    url = f"https://a.example:{site.port}/0"
+    assert (await outside.get(url, redirects=4)).body == b"end"
+    assert site.hosts == [f"{name}.example:{site.port}" for name in "abbbb"]
+    assert (await outside.get(url, redirects=3)).status == 302
+    assert (await outside.get(url)).status == 302
+
+
+@pytest.mark.parametrize(
+    ("location", "error"),
+    [
+        ("https://127.0.0.3/", AddressRefused),
+        ("https://[::ffff:10.0.0.1]/", AddressRefused),
+        ("https://private.example/", AddressRefused),
+        ("https://nobody.example/", Unreachable),
+        ("http://127.0.0.1/", BadAnswer),
+        ("file:///etc/passwd", BadAnswer),
+        ("https://user:password@127.0.0.1/", BadAnswer),
+        ("https://[::/", BadAnswer),
+        ("https://:8448/", BadAnswer),
+    ],
+)
+async def test_redirects_to_where_nobody_goes(
+    outside: Outside, location: str, error: type[Exception]
+) -> None:
+    outside.dns.add("private.example", "A", "192.168.0.1")
+    site = await outside.site()
+    site.answer = page("", 301, Location=location)
+    with pytest.raises(error):
+        await outside.get(f"https://127.0.0.1:{site.port}/", redirects=5)
+    assert len(site.requests) == 1
+
+
+async def test_a_loop_of_redirects_ends(outside: Outside) -> None:
+    site = await outside.site()
+    site.answer = page("", 302, Location="/")
+    assert (await outside.get(f"https://127.0.0.1:{site.port}/", redirects=5)).status == 302
+    assert len(site.requests) == 6
+
+
+async def test_answers_that_are_too_long(outside: Outside) -> None:
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+            sent += 65536
+
+    async def declared(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Content-Length: 100000000\r\n\r\n")
+        await reader.read()
+
+    for answer in (endless, declared):
+        port = await outside.raw(answer)
+        with pytest.raises(TooLong):
+            await outside.get(f"https://127.0.0.1:{port}/", max_bytes=100_000)
+    assert sent < 20_000_000
+    site = await outside.site()
+    site.answer = page("x" * 100_000)
+    assert len((await outside.get(f"https://127.0.0.1:{site.port}/", max_bytes=100_000)).body) == 100_000
+
+
+async def test_packed_answers_are_refused(outside: Outside) -> None:
+    async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = gzip.compress(b"\0" * 10_000_000)
+        writer.write(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+    port = await outside.raw(bomb)
+    with pytest.raises(BadAnswer):
+        await outside.get(f"https://127.0.0.1:{port}/")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        HEAD + b"Content-Length: 10\r\n\r\nhello",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"\0" * 1000,
+        HEAD + b"A: " + b"x" * 100_000 + b"\r\n\r\n",
+        HEAD + b"A: x\r\n" * 5000 + b"\r\n",
+    ],
+)
+async def test_answers_that_are_cut_or_no_http(outside: Outside, answer: bytes) -> None:
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    port = await outside.raw(write)
+    with pytest.raises(Unreachable) as raised:
+        await outside.get(f"https://127.0.0.1:{port}/")
+    assert not isinstance(raised.value, BadCertificate | TimedOut)
+
+
+async def test_slow_answers(outside: Outside) -> None:
+    async def slow_headers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        for i in range(1000):
+            writer.write(b"X-%d: y\r\n" % i)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async def slow_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    for answer in (slow_headers, slow_body, silent):
+        port = await outside.raw(answer)
+        with pytest.raises(TimedOut):
+            await outside.get(f"https://127.0.0.1:{port}/", timeout_s=0.3)
+
+
+async def test_a_server_that_takes_connections_and_says_nothing(outside: Outside) -> None:
+    outside.limits = replace(outside.limits, connect_timeout_s=0.2)
+    outside.build()
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"https://127.0.0.1:{deaf.getsockname()[1]}/"
+        with pytest.raises(TimedOut):
+            await outside.get(url)
+    with pytest.raises(Unreachable):
+        await outside.get(url)
+
+
+async def test_streamed_answers(outside: Outside) -> None:
+    written, go_on = 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(HEAD + b"Content-Length: 99000000\r\n\r\nfirst")
+        await go_on.wait()
+        for written in range(1, 33):
+            writer.write(b"x" * 1_000_000)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    port = await outside.raw(answer)
+    url = f"https://127.0.0.1:{port}/"
+    async with outside.http.open("GET", url, max_bytes=99_000_000, timeout_s=30) as opened:
+        chunks = opened.iter_chunks()
+        assert (opened.status, await anext(chunks)) == (200, b"first")
+        go_on.set()
+        largest = total = 0
+        # Cut off by the server after what it has written.
+        with pytest.raises(Unreachable):
+            async for chunk in chunks:
+                largest, total = max(largest, len(chunk)), total + len(chunk)
+                if total < 1_000_000:
+                    # Nothing much is read ahead for who takes it slowly; the system's buffers hold some.
+                    await asyncio.sleep(0.01)
+                    assert written < 32
+        assert largest < 1_000_000
+    async with outside.http.open("GET", url, max_bytes=2_000_000_000, timeout_s=30) as opened:
+        assert opened.status == 200
+
+
+async def test_who_stops_reading_ends_the_connection(outside: Outside) -> None:
+    site = await outside.site()
+    site.answer = page("x" * 5_000_000)
+    url = f"https://127.0.0.1:{site.port}/"
+    for _ in range(3):
+        async with outside.http.open("GET", url, max_bytes=10_000_000, timeout_s=30) as opened:
+            await anext(opened.iter_chunks())
+    site.answer = page("here")
+    assert (await outside.get(url)).body == b"here"
+    assert len(site.sni) == 4
+
+
+async def test_requests_wait_for_each_other_at_one_place(outside: Outside) -> None:
+    outside.limits = HttpLimits(max_connections_per_host=2)
+    outside.build()
+    site, other = await outside.site(), await outside.site()
+    busy, most, go_on = 0, 0, asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await go_on.wait()
+        busy -= 1
+        return web.Response(text="x")
+
+    site.answer = answer
+    asked = [asyncio.create_task(outside.get(f"https://127.0.0.1:{site.port}/")) for _ in range(6)]
+    # Others are not held up.
+    assert (await outside.get(f"https://127.0.0.1:{other.port}/")).status == 200
+    go_on.set()
+    assert [(await task).status for task in asked] == [200] * 6
+    assert most == 2
+
+
+async def test_a_cancelled_request_leaves_nothing(outside: Outside) -> None:
+    outside.limits = HttpLimits(max_connections_per_host=1)
+    outside.build()
+    site = await outside.site()
+    arrived = asyncio.Event()
+
+    async def never(request: web.BaseRequest) -> web.StreamResponse:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    site.answer = never
+    task = asyncio.create_task(outside.get(f"https://127.0.0.1:{site.port}/"))
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    site.answer = page("here")
+    assert (await outside.get(f"https://127.0.0.1:{site.port}/")).body == b"here"
+
+
+async def test_idle_connections_are_dropped(outside: Outside) -> None:
+    outside.limits = HttpLimits(max_idle_hosts=1)
+    outside.build()
+    first, second = await outside.site(), await outside.site()
+    for _ in range(2):
+        for site in (first, second):
+            await outside.get(f"https://127.0.0.1:{site.port}/")
+    # One place has its connection kept, the next one does not.
+    assert (len(first.sni), len(second.sni)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "ftp://x/",
+        "",
+        "x",
+        "https://",
+        "https:///a",
+        "https://a.example:99999/",
+        "https://u:p@a/",
+    ],
+)
+async def test_what_is_no_https_url(outside: Outside, url: str) -> None:
+    with pytest.raises(Unreachable):
+        await outside.get(url)
+
+
+async def test_headers_cannot_be_broken_into_others(outside: Outside) -> None:
+    site = await outside.site()
+    with pytest.raises(Unreachable):
+        await outside.get(f"https://127.0.0.1:{site.port}/", headers={"X": "a\r\nHost: b"})
+    assert site.requests == []
