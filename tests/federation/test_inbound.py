@@ -1,5 +1,6 @@
 """What another server sends into our rooms: taken, refused, put right and waited for, by the specification's checks."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -153,6 +154,25 @@ async def test_too_many_previous_events_are_refused(door: Door, count: int) -> N
     assert answer.status in (200, 400, 413), answer
     await door.passes_by()
     assert door.remote.received("POST", "/get_missing_events/") == []
+
+
+async def test_servers_that_are_kept_out_are_not_heard(
+    federated_town: Town, make_remote: Callable[..., Awaitable[RemoteServer]]
+) -> None:
+    # An ACL knows hosts and no ports.
+    remote = await make_remote(host="localhost")
+    door = await Door.open(federated_town, remote)
+    before = door.room.newest
+    content = {"allow": ["*"], "deny": ["localhost"], "allow_ip_literals": True}
+    assert (await door.alice.set_state(door.room_id, "m.room.server_acl", content)).status == 200
+    said = door.room.say(door.bob, "let me in", prev=[before])
+    assert (await door.send(said))[said.event_id].keys() == {"error"}
+    query = {"ver": VERSIONS}
+    carol = remote.user("carol")
+    joined = await remote.ask(door.name, "GET", "v1", "make_join", door.room_id, carol, query=query)
+    assert joined.error == (403, "M_FORBIDDEN")
+    found = await door.alice.get("rooms", door.room_id, "event", said.event_id)
+    assert found.error == (404, "M_NOT_FOUND")
 
 
 # --- gaps
