@@ -41,6 +41,7 @@ class RoomFederation:
     doors: RoomDoors
     acls: ServerAcls
     backfiller: Backfiller
+    attempts: BackfillStore
     remote: RemoteRooms
 
 
@@ -79,6 +80,7 @@ def build_room_federation(
         doors=RoomDoors(engine.rooms, engine.participation, acls),
         acls=acls,
         backfiller=backfiller,
+        attempts=store,
         remote=RemoteRooms(handshakes, rooms, checker, states, engine.writer, engine.outside),
     )
 
@@ -86,13 +88,22 @@ def build_room_federation(
 def build_room_apis(
     engine: Engine,
     signer: Signer,
+    clock: Clock,
     federation: RoomFederation,
     on_edu: OnEdu,
 ) -> tuple[InboundTransactions, Sequence[object]]:
     """What other servers ask of our rooms; transactions are to be closed."""
     checker = federation.checker
     resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, signer)
-    gaps = GapFiller(engine.writer, engine.heads, federation.client, checker, federation.states)
+    gaps = GapFiller(
+        engine.writer,
+        engine.heads,
+        federation.client,
+        checker,
+        federation.states,
+        federation.attempts,
+        clock,
+    )
     inbound = InboundTransactions(
         engine.rooms, engine.participation, federation.acls, checker, gaps, engine.outside, on_edu
     )

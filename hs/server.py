@@ -126,7 +126,7 @@ async def start(
     apis = build_apis(
         config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, aliases
     )
-    inbound, room_apis = build_room_apis(engine, signer, federation, _ignore_edu)
+    inbound, room_apis = build_room_apis(engine, signer, clock, federation, _ignore_edu)
     stack.push_async_callback(inbound.close)
     served = {**apis, "federation": [*network.apis, *room_apis]}
     durations = make_durations(registry)

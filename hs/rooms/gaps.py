@@ -14,14 +14,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hs._fast import extremity_rank
 from hs.matrix.errors import MatrixError
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError
 from hs.net.room_client import RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.checks import PduChecker
+from hs.rooms.clock import Clock
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.writer import RoomWriter
+from hs.storage.backfill import BackfillStore
 from hs.storage.events import Flag
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomInfo
@@ -44,6 +47,8 @@ class Delivery:
     room: RoomInfo
     # Why events were dropped, by event id.
     errors: dict[str, str] = field(default_factory=dict)
+    # Events that we have asked for in vain.
+    failed_pulls: set[str] = field(default_factory=set)
     states_left: int = _MAX_STATES
 
 
@@ -57,12 +62,16 @@ class GapFiller:
         client: RoomClient,
         checker: PduChecker,
         states: FetchedStates,
+        attempts: BackfillStore,
+        clock: Clock,
     ) -> None:
         self._writer = writer
         self._heads = heads
         self._client = client
         self._checker = checker
         self._states = states
+        self._attempts = attempts
+        self._clock = clock
         # Gaps that are being filled, by room and event: whoever else comes upon them waits for that.
         self._filling: dict[tuple[int, str], asyncio.Future[None]] = {}
 
@@ -91,6 +100,7 @@ class GapFiller:
         try:
             await self._fill(delivery, event)
             await self._pull(delivery, event)
+            await self._note_failures(delivery)
         finally:
             self._filling.pop(key).set_result(None)
 
@@ -113,9 +123,26 @@ class GapFiller:
             )
             return
         checked = await self._checker.check(pdus, delivery.room.version, delivery.room.room_id)
-        for missing in sorted(checked.events, key=lambda event: event.depth):
-            if missing.event_id != event.event_id:
-                await self._pull(delivery, missing)
+        delivery.failed_pulls |= checked.dropped.keys()
+        ready = await self._list_ready(delivery, [e for e in checked.events if e.event_id != event.event_id])
+        for missing in sorted(ready, key=lambda event: event.depth):
+            await self._pull(delivery, missing)
+            if missing.event_id in delivery.errors:
+                delivery.failed_pulls.add(missing.event_id)
+
+    async def _list_ready(self, delivery: Delivery, events: Sequence[Event]) -> list[Event]:
+        """Those of the events that were not tried in vain a short while ago."""
+        ids = [event.event_id for event in events]
+        failed = await self._attempts.list_attempts(delivery.room.room_nid, ids)
+        now_ms = self._clock.now_ms()
+        waiting = {id for id, attempts in failed.items() if extremity_rank.retry_at(*attempts) > now_ms}
+        return [event for event in events if event.event_id not in waiting]
+
+    async def _note_failures(self, delivery: Delivery) -> None:
+        """Let what could not be taken in wait, longer each time: whoever builds on it would make us try again."""
+        if delivery.failed_pulls:
+            failed = list(delivery.failed_pulls)
+            await self._attempts.set_ids_failed(delivery.room.room_nid, failed, self._clock.now_ms())
 
     async def _pull(self, delivery: Delivery, event: Event) -> None:
         """An event that we have asked for: what is missing before it is bridged by the state after that."""

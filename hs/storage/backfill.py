@@ -74,6 +74,25 @@ class BackfillStore:
                 now_ms,
             )
 
+    async def list_attempts(self, room_nid: int, event_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(failed attempts, when the last was) of those of the events that we lack and have failed to get."""
+        rows = await self._database.fetch(
+            "SELECT event_id, failed_attempts, last_attempt_ts FROM backward_extremities "
+            "WHERE room_nid = $1 AND event_id = ANY($2::text[]) AND failed_attempts > 0",
+            room_nid,
+            event_ids,
+        )
+        return {row["event_id"]: (row["failed_attempts"], row["last_attempt_ts"]) for row in rows}
+
+    async def set_ids_failed(self, room_nid: int, event_ids: Sequence[str], now_ms: int) -> None:
+        """`set_failed`, by ids; events that nothing we have builds on are left out."""
+        rows = await self._database.fetch(
+            "SELECT event_nid FROM backward_extremities WHERE room_nid = $1 AND event_id = ANY($2::text[])",
+            room_nid,
+            event_ids,
+        )
+        await self.set_failed(room_nid, [row["event_nid"] for row in rows], now_ms)
+
     async def list_servers(self, room_nid: int, limit: int) -> list[str]:
         """Servers with users in the room, those longest in it first: they know most of its history."""
         rows = await self._database.fetch(
