@@ -102,9 +102,3 @@ async def test_a_knock_is_refused(pair: Pair) -> None:
     await Eyes(alice).sees_member(room_id, bob.user_id, "knock")
     refused = await alice.post("rooms", room_id, "kick", body={"user_id": bob.user_id})
     assert refused.status == 200
-
-
-# --- restricted rooms
-
-
-# --- aliases
