@@ -36,6 +36,8 @@ class DnsServer(asyncio.DatagramProtocol):
     negative_ttl: int = 30
     _records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _scripts: dict[tuple[str, str], list[list[str] | str]] = field(default_factory=dict)
+    # Set when a query arrives while answers are held back.
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
     _held: asyncio.Event | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _transport: asyncio.DatagramTransport | None = None
@@ -98,6 +100,7 @@ class DnsServer(asyncio.DatagramProtocol):
         kind = dns.rdatatype.to_text(question.rdtype)
         self.queries.append(f"{name} {kind}")
         if self._held is not None:
+            self.reached.set()
             await self._held.wait()
         response = dns.message.make_response(query)
         response.flags |= dns.flags.RA
@@ -129,7 +132,8 @@ class DnsServer(asyncio.DatagramProtocol):
         if not any(known == name for known, _ in self._records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         soa = f"ns.invalid. admin.invalid. 1 60 60 60 {self.negative_ttl}"
-        response.authority.append(self._rrset(name.rpartition(".")[2], "SOA", [soa]))
+        zone = f"{name.rpartition('.')[2]}."
+        response.authority.append(dns.rrset.from_text(zone, self.negative_ttl, "IN", "SOA", soa))
 
     def _rrset(self, name: str, kind: str, values: list[str]) -> dns.rrset.RRset:
         return dns.rrset.from_text_list(f"{name}.", self.ttl, "IN", kind, values)

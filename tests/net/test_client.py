@@ -310,7 +310,8 @@ async def test_streamed_answers(outside: Outside) -> None:
         nonlocal written
         writer.write(HEAD + b"Content-Length: 99000000\r\n\r\nfirst")
         await go_on.wait()
-        for written in range(1, 33):
+        for _ in range(32):
+            written += 1
             writer.write(b"x" * 1_000_000)
             await writer.drain()
         writer.close()
