@@ -120,3 +120,23 @@ class Eyes:
             return content if content is not None and is_wanted(content) else None
 
         return await self.until(find)
+
+    async def sees_name(self, room_id: str, user_id: str, name: str) -> None:
+        """Return once somebody has this name in the room."""
+        await self.until(
+            lambda: (self.state(room_id, "m.room.member", user_id) or {}).get("displayname") == name
+        )
+
+    async def sees_typing(self, room_id: str, *user_ids: str) -> None:
+        """Return once just these are typing."""
+        await self.ephemeral(room_id, "m.typing", lambda content: content["user_ids"] == [*user_ids])
+
+    async def sees_receipt(self, room_id: str, event_id: str, user_id: str) -> None:
+        """Return once somebody has read up to the event."""
+        await self.ephemeral(
+            room_id, "m.receipt", lambda content: user_id in content.get(event_id, {}).get("m.read", {})
+        )
+
+    async def sees_status(self, user_id: str, status: str) -> None:
+        """Return once somebody's presence says this."""
+        await self.until(lambda: self.presence.get(user_id, {}).get("status_msg") == status)
