@@ -39,6 +39,7 @@ _MAX_STRANGER_FLIGHTS: Final = 250
 _MAX_FLIGHTS: Final = 10_000
 _NOTARIES_AT_ONCE: Final = 4
 _NOTARY_BATCH: Final = 100
+_GATHER_S: Final = 0.1
 
 # Of one server; an event can name thousands that do not exist.
 _MAX_KEY_IDS: Final = 20
@@ -107,6 +108,7 @@ class ServerKeys:
         self._stranger_slots = asyncio.Semaphore(_STRANGERS_AT_ONCE)
         self._stranger_flights = 0
         self._for_notaries: dict[str, tuple[Mapping[str, int], asyncio.Future[None]]] = {}
+        self._is_gathering = False
         self._notary_tasks: set[asyncio.Task[None]] = set()
 
     async def get_keys(self, wanted: Wanted, for_stranger: bool = False) -> Keys:
@@ -275,14 +277,20 @@ class ServerKeys:
             return
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._for_notaries[server_name] = (key_ids, asked)
-        if len(self._notary_tasks) < _NOTARIES_AT_ONCE:
+        if not self._is_gathering and len(self._notary_tasks) < _NOTARIES_AT_ONCE:
             task = asyncio.create_task(self._work_for_notaries())
             self._notary_tasks.add(task)
             task.add_done_callback(self._notary_tasks.discard)
         await asked
 
     async def _work_for_notaries(self) -> None:
-        while self._for_notaries:
+        while self._for_notaries and not self._is_gathering:
+            # Servers that went down together are given up one after the other.
+            self._is_gathering = True
+            try:
+                await asyncio.sleep(_GATHER_S)
+            finally:
+                self._is_gathering = False
             names = list(self._for_notaries)[:_NOTARY_BATCH]
             batch = {name: self._for_notaries.pop(name) for name in names}
             try:

@@ -117,9 +117,9 @@ async def test_the_last_answer_stays_for_who_is_gone(
     [first] = (await ask(f"/query/{remote.name}"))["server_keys"]
     remote.script("GET", "/key/v2/server", hang_up())
     house.clock.advance(9 * DAY_S)
-    asked = len(house.http.found)
+    asked = len(house.finder.found)
     assert (await ask(f"/query/{remote.name}"))["server_keys"] == [first]
-    assert len(house.http.found) == asked + 1
+    assert len(house.finder.found) == asked + 1
 
 
 async def test_an_answer_is_asked_for_again_after_half_of_its_life(
@@ -130,11 +130,11 @@ async def test_an_answer_is_asked_for_again_after_half_of_its_life(
     await ask(f"/query/{remote.name}")
     house.clock.advance(DAY_S / 2 - 60)
     await ask(f"/query/{remote.name}")
-    assert len(house.http.found) == 1
+    assert len(house.finder.found) == 1
     house.clock.advance(120)
     [document] = (await ask(f"/query/{remote.name}"))["server_keys"]
     check_vouched(document, remote)
-    assert len(house.http.found) == 2
+    assert len(house.finder.found) == 2
 
 
 @pytest.mark.parametrize("how", ["time", "key", "time in the query"])
@@ -155,7 +155,7 @@ async def test_what_is_wanted_and_not_there_is_asked_for(
         else:
             await ask(f"/query/{remote.name}?minimum_valid_until_ts={later_ts}")
     # Once: it is left alone then, whatever is wanted.
-    assert len(house.http.found) == 2
+    assert len(house.finder.found) == 2
 
 
 async def test_nobody_is_asked_for_more_servers_than_one_may_want(
@@ -164,10 +164,10 @@ async def test_nobody_is_asked_for_more_servers_than_one_may_want(
 ) -> None:
     names = [f"made-up-{i}.example" for i in range(3 * MAX_SERVERS)]
     assert await ask("/query", query_of(*names)) == {"server_keys": []}
-    assert len(house.http.found) == MAX_FETCHES
+    assert len(house.finder.found) == MAX_FETCHES
     for i in range(8):
         await ask("/query", query_of(*names[i * 60 :]))
-    assert len(house.http.found) < 250
+    assert len(house.finder.found) < 250
 
 
 async def test_strange_questions_have_answers(ask: Ask) -> None:
@@ -185,4 +185,4 @@ async def test_strange_questions_have_answers(ask: Ask) -> None:
 async def test_one_flight_for_all_who_ask(house: NetHouse, ask: Ask, remote: RemoteServer) -> None:
     found = await asyncio.gather(*(ask(f"/query/{remote.name}") for _ in range(10)))
     assert all(answer["server_keys"] for answer in found)
-    assert len(house.http.found) == 1
+    assert len(house.finder.found) == 1

@@ -1,29 +1,35 @@
 """What talks to other servers, put together on a database without the rest of the server."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from yarl import URL
 
+from hs.config import PRIVATE_NETWORKS
 from hs.matrix.keys import OldKey, signing_key_from_seed
+from hs.net.addresses import AddressGuard
 from hs.net.backoff import Backoff
-from hs.net.errors import TimedOut, TooLong, Unreachable
+from hs.net.client import HttpClient, make_tls_context
+from hs.net.discovery import Discovery
 from hs.net.federation_client import FederationClient
 from hs.net.fetch_budget import FetchBudget
 from hs.net.key_fetcher import KeyFetcher
 from hs.net.notary import Notary
 from hs.net.own_keys import OwnKeys
 from hs.net.request_check import RequestCheck
+from hs.net.resolver import Resolver
 from hs.net.server_http import ServerHttp
 from hs.net.server_keys import ServerKeys
+from hs.net.targets import Target
+from hs.net.well_known import WellKnown
 from hs.storage.database import Database
 from hs.storage.destinations import DestinationStore
 from hs.storage.server_keys import ServerKeyStore
 from tests.certificates import Authority
+from tests.dns_server import DnsServer
 
 HERE = "here.example"
 KEY = signing_key_from_seed("here_1", b"\x07" * 32)
@@ -42,59 +48,21 @@ class Clock:
         self.ahead_ms += round(seconds * 1000)
 
 
-@dataclass(frozen=True)
-class PlainAnswer:
-    """Status and body."""
+class NotingFinder:
+    """Finds servers as ever; `found` are the names that were asked for."""
 
-    status: int
-    body: bytes
-
-
-class PlainHttp:
-    """Requests over HTTPS to servers whose names are addresses; others do not exist."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
         self.found: list[str] = []
 
-    async def find(self, server_name: str) -> Sequence[str]:
-        """The name itself."""
+    async def find(self, server_name: str) -> Sequence[Target]:
+        """Where it is."""
         self.found.append(server_name)
-        if not server_name.startswith("127.0.0.1:"):
-            raise Unreachable(f"{server_name} does not exist")
-        return [server_name]
+        return await self._discovery.find(server_name)
 
     def forget(self, server_name: str) -> None:
-        """Nothing is remembered."""
-
-    async def request(
-        self,
-        method: str,
-        target_or_url: str,
-        *,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        max_bytes: int,
-        timeout_s: float,
-    ) -> PlainAnswer:
-        """One request."""
-        url = URL(f"https://{target_or_url}{path}", encoded=True)
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        try:
-            async with self._session.request(
-                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
-            ) as response:
-                data = b""
-                async for chunk in response.content.iter_any():
-                    data += chunk
-                    if len(data) > max_bytes:
-                        raise TooLong("too long")
-                return PlainAnswer(response.status, data)
-        except TimeoutError as error:
-            raise TimedOut("too slow") from error
-        except aiohttp.ClientError as error:
-            raise Unreachable(str(error)) from error
+        """It may be elsewhere."""
+        self._discovery.forget(server_name)
 
 
 @dataclass
@@ -102,7 +70,8 @@ class NetHouse:
     """All of it; change fields and `build` again."""
 
     database: Database
-    http: PlainHttp
+    http: HttpClient
+    finder: NotingFinder
     clock: Clock = field(default_factory=Clock)
     notaries: Collection[str] = ()
     old_keys: Sequence[OldKey] = ()
@@ -111,7 +80,7 @@ class NetHouse:
     def build(self) -> "NetHouse":
         """With these settings, as after a restart."""
         now_ms = self.clock.now_ms
-        self.server_http = ServerHttp(self.http, self.http)
+        self.server_http = ServerHttp(self.http, self.finder)
         self.own = OwnKeys(HERE, [KEY], self.old_keys, now_ms)
         self.store = ServerKeyStore(self.database)
         self.keys = ServerKeys(self.store, KeyFetcher(self.server_http, self.notaries), self.own, now_ms)
@@ -128,10 +97,16 @@ class NetHouse:
 
 
 @pytest.fixture
-async def house(database: Database, authority: Authority) -> AsyncIterator[NetHouse]:
-    """What talks to other servers."""
-    connector = aiohttp.TCPConnector(ssl=authority.client_context())
-    async with aiohttp.ClientSession(connector=connector) as session:
-        made = NetHouse(database, PlainHttp(session)).build()
+async def house(database: Database, authority: Authority, tmp_path: Path) -> AsyncIterator[NetHouse]:
+    """What talks to other servers; names that are no addresses do not exist."""
+    clock = Clock()
+    guard = AddressGuard(PRIVATE_NETWORKS, ("127.0.0.0/8",))
+    async with DnsServer.start() as dns:
+        resolver = Resolver(guard, clock.now_ms, [dns.address], tmp_path / "hosts")
+        http = HttpClient(guard, resolver, make_tls_context(authority.ca_file))
+        discovery = Discovery(WellKnown(http, clock.now_ms), resolver)
+        made = NetHouse(database, http, NotingFinder(discovery), clock).build()
         yield made
         await made.keys.close()
+        await discovery.close()
+        await http.close()

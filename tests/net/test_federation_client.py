@@ -134,7 +134,7 @@ async def test_nothing_is_asked_of_ourselves_or_of_no_server(house: NetHouse) ->
     for name in (HERE, "", "a b", "a/b", "https://a.example", "a.example\r\n"):
         with pytest.raises(Unreachable):
             await house.client.get_json(name, PATH, Thing, forced=True)
-    assert house.http.found == []
+    assert house.finder.found == []
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,4 @@ async def test_without_federation_nobody_is_asked(house: NetHouse, remote: Remot
     )
     with pytest.raises(Unreachable):
         await client.get_json(remote.name, PATH, Thing, forced=True)
-    assert house.http.found == []
+    assert house.finder.found == []

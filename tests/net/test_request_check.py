@@ -176,7 +176,7 @@ async def test_made_up_origins_cost_little(sender: Sender) -> None:
                 await sender.send(sender.header(origin=f"made-up-{i}.example"))
             except MatrixError as error:
                 refused.append(type(error))
-    assert len(house.http.found) <= BURST + 20
+    assert len(house.finder.found) <= BURST + 20
     assert refused.count(LimitExceeded) >= 2 * BURST - 80
     # What is known is not affected, nor is who comes from elsewhere.
     with pytest.raises(Unauthorized):
