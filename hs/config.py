@@ -133,7 +133,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_host: Annotated[int, Meta(ge=1, le=1000, description="The same, to one server.")] = 8
     idle_connection_s: Annotated[
         float, Meta(gt=0, le=3600, description="Seconds that a connection is kept for the next request.")
-    ] = 60.0
+    ] = 30.0
 
 
 class RegistrationConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,6 +71,11 @@ def test_every_fixed_name_is_understood(tmp_path: Path) -> None:
         [network]
         ip_range_blacklist = ["10.0.0.0/8", "fe80::/10"]
         ip_range_whitelist = ["10.1.2.3"]
+        nameservers = ["192.0.2.53", "[2001:db8::53]:5353"]
+        connect_timeout_s = 3.5
+        max_connections = 100
+        max_connections_per_host = 4
+        idle_connection_s = 10
         [registration]
         enabled = true
         shared_secret = "s"
@@ -166,6 +171,7 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         url = "mysql://x"
         [network]
         ip_range_blacklist = ["10.0.0.1/8"]
+        nameservers = ["192.0.2.53", "dns.example:53"]
         [[listeners]]
         tls_certificate = "a.pem"
         [[listeners]]
@@ -181,6 +187,7 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         "database.url: must start with postgresql://",
         "listeners[0].tls_private_key: is missing; TLS needs both tls_certificate and tls_private_key",
         "listeners[1].port: 127.0.0.1:8008 is taken by listeners[0]",
+        "network.nameservers: 'dns.example:53' is not the address of a nameserver",
         "network.ip_range_blacklist: 10.0.0.1/8 has host bits set",
     ]
 

@@ -20,6 +20,8 @@ _CARRIERS: Final = (
 
 def parse_ip(text: str) -> Address | None:
     """The address that a host is, with or without the brackets of IPv6; None for a name."""
+    if ":" not in text and not text[-1:].isdecimal():
+        return None
     try:
         return ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -14,7 +14,7 @@ import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,15 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from hs.net.addresses import AddressGuard, parse_ip
-from hs.net.errors import AddressRefused, BadAnswer, BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.errors import (
+    AddressRefused,
+    BadAnswer,
+    BadCertificate,
+    RemoteError,
+    TimedOut,
+    TooLong,
+    Unreachable,
+)
 from hs.net.resolver import Resolver
 from hs.net.targets import Target
 
@@ -48,7 +56,8 @@ class HttpLimits:
     # Places with idle connections.
     max_idle_hosts: int = 2000
     connect_timeout_s: float = 6.0
-    idle_timeout_s: float = 60.0
+    # Shorter than what servers have: a request that meets a connection's end is lost.
+    idle_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +152,14 @@ class HttpClient:
         redirects: int = 0,
     ) -> HttpAnswer:
         """The answer, whatever its status; see `open`."""
-        async with self.open(
-            method,
-            target_or_url,
-            path=path,
-            headers=headers,
-            body=body,
-            max_bytes=max_bytes,
-            timeout_s=timeout_s,
-            redirects=redirects,
-        ) as answer:
-            return HttpAnswer(answer.status, answer.headers, await answer.read())
+        response = await self._begin(
+            method, target_or_url, path, headers, body, max_bytes, timeout_s, redirects
+        )
+        try:
+            opened = OpenAnswer(response, max_bytes)
+            return HttpAnswer(response.status, response.headers, await opened.read())
+        finally:
+            response.release()
 
     @asynccontextmanager
     async def open(
@@ -173,57 +179,70 @@ class HttpClient:
         `path` (escaped, with its query) belongs to a Target. So many `redirects` are followed, for GET only; one
         more is an answer like others. Raises Unreachable and its kind, TooLong, BadAnswer.
         """
-        if isinstance(target_or_url, Target):
-            target, url = target_or_url, None
-        else:
-            target, url = None, target_or_url
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        async with AsyncExitStack() as stack:
-            with _errors():
-                at = target.url(path) if target is not None else _parse_url(url or "")
-                while True:
-                    response = await stack.enter_async_context(
-                        self._ask(method, at, target, headers, body, deadline)
-                    )
-                    if response.status not in _REDIRECTS or redirects <= 0 or method != "GET":
-                        break
-                    at, target = _redirected(at, response), None
-                    redirects -= 1
-                    response.close()
-            if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-                raise BadAnswer("the answer is packed, and was not to be")
-            if (response.content_length or 0) > max_bytes:
-                raise TooLong(f"the answer is longer than {max_bytes} bytes")
+        response = await self._begin(
+            method, target_or_url, path, headers, body, max_bytes, timeout_s, redirects
+        )
+        try:
             yield OpenAnswer(response, max_bytes)
+        finally:
+            # Where there is more to read, the connection ends.
+            response.release()
 
-    def _ask(
+    async def _begin(
+        self,
+        method: str,
+        target_or_url: Target | str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        max_bytes: int,
+        timeout_s: float,
+        redirects: int,
+    ) -> aiohttp.ClientResponse:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        with _errors():
+            if isinstance(target_or_url, Target):
+                url, name = target_or_url.url(path), target_or_url.tls_name
+                sent: Mapping[str, str] = {**(headers or {}), "Host": target_or_url.host_header}
+            else:
+                url, name, sent = _parse_url(target_or_url), None, headers or {}
+            response = await self._ask(method, url, name, sent, body, deadline)
+            while response.status in _REDIRECTS and redirects > 0 and method == "GET":
+                response.close()
+                redirects -= 1
+                url = _redirected(url, response)
+                # What was for the first host may be nothing for others.
+                response = await self._ask(method, url, None, {}, None, deadline)
+        error = _refused(response, max_bytes)
+        if error is not None:
+            response.close()
+            raise error
+        return response
+
+    async def _ask(
         self,
         method: str,
         url: URL,
-        target: Target | None,
-        headers: Mapping[str, str] | None,
+        tls_name: str | None,
+        headers: Mapping[str, str],
         body: bytes | None,
         deadline: float,
-    ) -> Any:
-        host = url.host or ""
-        if (literal := parse_ip(host)) is not None:
+    ) -> aiohttp.ClientResponse:
+        if (literal := parse_ip(url.host or "")) is not None:
             # No resolver sees it.
             self._guard.check(literal)
         timeout = aiohttp.ClientTimeout(
             total=max(0.001, deadline - asyncio.get_running_loop().time()),
             sock_connect=self._connect_timeout_s,
         )
-        sent = dict(headers or {})
-        if target is not None:
-            sent["Host"] = target.host_header
-        return self._session.request(
+        return await self._session.request(
             method,
             url,
-            headers=sent,
+            headers=headers,
             data=io.BytesIO(body) if body is not None and len(body) > _WHOLE_BODY else body,
             timeout=timeout,
             allow_redirects=False,
-            server_hostname=None if target is None else target.tls_name,
+            server_hostname=tls_name,
         )
 
     def _make_socket(self, info: Any) -> socket.socket:
@@ -286,6 +305,15 @@ def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLC
     return context
 
 
+def _refused(response: aiohttp.ClientResponse, max_bytes: int) -> RemoteError | None:
+    """Why an answer is not read, as far as its headers say."""
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        return BadAnswer("the answer is packed, and was not to be")
+    if (response.content_length or 0) > max_bytes:
+        return TooLong(f"the answer is longer than {max_bytes} bytes")
+    return None
+
+
 def _parse_url(text: str) -> URL:
     """Raises Unreachable for what is no https URL."""
     try:
@@ -316,11 +344,12 @@ def _errors() -> Iterator[None]:
     except aiohttp.ClientSSLError as error:
         raise BadCertificate(f"no trusted connection: {error.os_error}") from error
     except aiohttp.ClientConnectorError as error:
-        raise Unreachable(f"no connection: {error.strerror}") from error
+        raise Unreachable(f"no connection: {str(error.os_error)[:200]}") from error
     except aiohttp.ClientPayloadError as error:
         raise Unreachable("the answer was cut off") from error
     except aiohttp.ClientResponseError as error:
         raise Unreachable(f"the answer is no HTTP: {error.message[:200]}") from error
     # ValueError: headers and hosts that cannot be sent.
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise Unreachable(f"no answer: {type(error).__name__}: {str(error)[:200]}") from error
+        # Not what it says: that may have the URL in it, and URLs have secrets.
+        raise Unreachable(f"no answer: {type(error).__name__}") from error

@@ -422,8 +422,11 @@ async def test_what_is_no_https_url(outside: Outside, url: str) -> None:
         await outside.get(url)
 
 
-async def test_headers_cannot_be_broken_into_others(outside: Outside) -> None:
+async def test_requests_cannot_be_broken_into_others(outside: Outside) -> None:
     site = await outside.site()
+    for path in ("", "x", "/a b", "/a\r\nX: y", "/é", "/\0"):
+        with pytest.raises(Unreachable):
+            await outside.http.request("GET", local(site.port), path=path, max_bytes=PLENTY, timeout_s=10)
     with pytest.raises(Unreachable):
         await outside.get(f"https://127.0.0.1:{site.port}/", headers={"X": "a\r\nHost: b"})
     assert site.requests == []
