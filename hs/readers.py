@@ -27,6 +27,7 @@ from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
 from hs.sync.far_history import FarHistory, OldHistory
 from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.invites import InviteSections
+from hs.sync.member_lists import MemberLists
 from hs.sync.news import Notifier, RoomNews
 from hs.sync.notified import Notifications
 from hs.sync.old_sync import OldSync, RoomSnapshots
@@ -144,7 +145,8 @@ def build_readers(
         account_events,
         presence,
     )
-    room_reader = RoomReader(access, engine.states, engine.events, members, timeline, client_events)
+    member_lists = MemberLists(members)
+    room_reader = RoomReader(access, engine.states, engine.events, member_lists, timeline, client_events)
     snapshots = RoomSnapshots(
         RoomTimelines(reads, visibility), room_reader, engine.events, client_events, DirectoryStore(database)
     )
@@ -156,6 +158,7 @@ def build_readers(
     for listener in (
         user_rooms.on_commit,
         news.on_commit,
+        member_lists.on_commit,
         summaries.on_commit,
         unread.on_commit,
         typing.on_commit,

@@ -6,19 +6,17 @@ Spec: client-server-api GET /state, /members, /joined_members.
 import asyncio
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from hs._fast.event_record import EventRecord
 from hs._fast.state_tree import Node
 from hs.matrix.errors import NotFound
 from hs.matrix.tokens import RoomToken, TopologicalToken
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore
-from hs.storage.members import MemberStore
 from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.access import Access, RoomAccess
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.member_lists import MemberLists
 
 _MEMBER = "m.room.member"
 # After so many events of a long list others get their turn.
@@ -34,7 +32,7 @@ class RoomReader:
         access: RoomAccess,
         states: RoomStates,
         events: EventStore,
-        members: MemberStore,
+        members: MemberLists,
         timeline: TimelineStore,
         client_events: ClientEvents,
     ) -> None:
@@ -65,7 +63,7 @@ class RoomReader:
         self, room: RoomInfo, viewer: Viewer, membership: str | None, not_membership: str | None
     ) -> bytes:
         """The member events of the current state: with one membership, or with any but the other."""
-        nids = await self._members.list_member_nids(room.room_nid, membership, not_membership)
+        nids = await self._members.list_nids(room.room_nid, membership, not_membership)
         return b'{"chunk":%b}' % await self._render_list(viewer, nids)
 
     async def members_at(
@@ -92,11 +90,7 @@ class RoomReader:
 
     async def joined_members(self, room: RoomInfo) -> bytes:
         """Profiles of everybody in the room, by user id."""
-        joined = {}
-        for user_id, display_name, avatar_url in await self._members.list_joined_profiles(room.room_nid):
-            profile = {"display_name": display_name, "avatar_url": avatar_url}
-            joined[user_id] = {name: value for name, value in profile.items() if value is not None}
-        return msgspec.json.encode({"joined": joined})
+        return await self._members.joined_profiles(room.room_nid)
 
     async def _state_event(self, room: RoomInfo, access: Access, type: str, state_key: str) -> EventRecord:
         root = await self._access.state_root(room, access)

@@ -22,6 +22,7 @@ from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
 from hs.sync.far_history import FarHistory
 from hs.sync.ignored_users import IgnoredUsers
+from hs.sync.member_lists import MemberLists
 from hs.sync.pagination import Pagination
 from hs.sync.places import Places
 from hs.sync.relation_summaries import RelationSummaries
@@ -64,8 +65,10 @@ class Library:
             WantedEvents(relations, ignored_users),
             scan_limit=SCAN_LIMIT,
         )
+        member_lists = MemberLists(members)
+        engine.committer.on_commit(member_lists.on_commit)
         self.reader = RoomReader(
-            self.access, engine.states, engine.events, members, timeline, self.client_events
+            self.access, engine.states, engine.events, member_lists, timeline, self.client_events
         )
         self.messages = MessagesApi(engine.rooms, self.access, self.pagination)
 
