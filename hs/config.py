@@ -128,7 +128,12 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, le=60, description="Seconds for a connection, TLS included, before it is given up.")
     ] = 6.0
     max_connections: Annotated[
-        int, Meta(ge=10, le=100_000, description="Connections in use at once, in all.")
+        int,
+        Meta(
+            ge=10,
+            le=100_000,
+            description="Connections in use at once, in all; a quarter of the open files that the process may have at most.",
+        ),
     ] = 1000
     max_connections_per_host: Annotated[int, Meta(ge=1, le=1000, description="The same, to one server.")] = 8
     idle_connection_s: Annotated[

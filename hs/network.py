@@ -1,8 +1,10 @@
 """What talks to other servers, without rooms: keys, signed requests both ways, back-off. Part of the composition root."""
 
+import resource
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from hs.config import Config
 from hs.federation_api.keys import KeysApi
@@ -26,6 +28,9 @@ from hs.rooms.clock import Clock
 from hs.storage.database import Database
 from hs.storage.destinations import DestinationStore
 from hs.storage.server_keys import ServerKeyStore
+
+# Servers to which connections are kept for a while.
+MAX_IDLE_HOSTS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,11 @@ def _build_http(config: Config, now_ms: Callable[[], int], stack: AsyncExitStack
     network, federation = config.network, config.federation
     guard = AddressGuard(network.ip_range_blacklist, network.ip_range_whitelist)
     resolver = Resolver(guard, now_ms, network.nameservers)
+    # Of what the process may have open, others need some, too.
+    max_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     limits = HttpLimits(
-        max_connections=network.max_connections,
+        max_connections=min(network.max_connections, max_open // 4),
+        max_idle_hosts=min(MAX_IDLE_HOSTS, max_open // 8),
         max_connections_per_host=network.max_connections_per_host,
         connect_timeout_s=network.connect_timeout_s,
         idle_timeout_s=network.idle_connection_s,

@@ -43,6 +43,8 @@ _MAX_HEADER: Final = 8190
 _READ_AHEAD: Final = 128 * 1024
 # Larger bodies are written in pieces.
 _WHOLE_BODY: Final = 512 * 1024
+# Kept for the next requests to one place; what a burst needs more is closed after it.
+_IDLE_PER_HOST: Final = 2
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 _HEADERS: Final = {"User-Agent": "hs", "Accept-Encoding": "identity"}
 
@@ -259,14 +261,15 @@ class HttpClient:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Keeps idle connections for so many places at most."""
+    """Keeps two idle connections each for so many places at most."""
 
     def __init__(self, max_idle_hosts: int, **how: Any) -> None:
         super().__init__(**how)
         self._max_idle_hosts = max_idle_hosts
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        is_full = len(self._conns) >= self._max_idle_hosts and key not in self._conns
+        idle = self._conns.get(key)
+        is_full = len(idle) >= _IDLE_PER_HOST if idle else len(self._conns) >= self._max_idle_hosts
         super()._release(key, protocol, should_close=should_close or is_full)
 
 
@@ -348,7 +351,7 @@ def _errors() -> Iterator[None]:
     except aiohttp.ClientPayloadError as error:
         raise Unreachable("the answer was cut off") from error
     except aiohttp.ClientResponseError as error:
-        raise Unreachable(f"the answer is no HTTP: {error.message[:200]}") from error
+        raise Unreachable("the answer is no HTTP") from error
     # ValueError: headers and hosts that cannot be sent.
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # Not what it says: that may have the URL in it, and URLs have secrets.

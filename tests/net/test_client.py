@@ -10,7 +10,15 @@ import pytest
 from aiohttp import web
 
 from hs.net.client import HttpLimits, make_tls_context
-from hs.net.errors import AddressRefused, BadAnswer, BadCertificate, TimedOut, TooLong, Unreachable
+from hs.net.errors import (
+    AddressRefused,
+    BadAnswer,
+    BadCertificate,
+    RemoteError,
+    TimedOut,
+    TooLong,
+    Unreachable,
+)
 from hs.net.targets import Target
 from tests.certificates import Authority
 from tests.net.outside import PLENTY, Outside, page
@@ -393,6 +401,20 @@ async def test_a_cancelled_request_leaves_nothing(outside: Outside) -> None:
     assert (await outside.get(f"https://127.0.0.1:{site.port}/")).body == b"here"
 
 
+async def test_of_many_connections_to_one_place_two_are_kept(outside: Outside) -> None:
+    site = await outside.site()
+    together = asyncio.Barrier(4)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        await together.wait()
+        return web.Response(text="x")
+
+    site.answer = answer
+    for connections in (4, 6):
+        await asyncio.gather(*(outside.get(f"https://127.0.0.1:{site.port}/") for _ in range(4)))
+        assert len(site.sni) == connections
+
+
 async def test_idle_connections_are_dropped(outside: Outside) -> None:
     outside.limits = HttpLimits(max_idle_hosts=1)
     outside.build()
@@ -420,6 +442,30 @@ async def test_idle_connections_are_dropped(outside: Outside) -> None:
 async def test_what_is_no_https_url(outside: Outside, url: str) -> None:
     with pytest.raises(Unreachable):
         await outside.get(url)
+
+
+async def test_secrets_are_not_told(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    silent = await outside.raw(_say_nothing)
+    site = await outside.site("a.example")
+    site.answer = page("x" * 100)
+    urls = [
+        f"https://127.0.0.1:{silent}/?token=hunter2",
+        f"https://127.0.0.1:{site.port}/?token=hunter2",
+        "https://hunter2@127.0.0.1/",
+        "https://127.0.0.1:1/hunter2",
+        "https://a.example:hunter2/",
+        "http://a.example/hunter2",
+    ]
+    for url in urls:
+        with pytest.raises(RemoteError) as raised:
+            await outside.get(url, headers={"Authorization": "hunter2"}, max_bytes=10)
+        assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in caplog.text
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 hunter2\r\n\r\n")
 
 
 async def test_requests_cannot_be_broken_into_others(outside: Outside) -> None:
