@@ -27,6 +27,7 @@ from hs.people import People, build_people
 from hs.readers import Readers, build_readers
 from hs.rooms.build import Signer
 from hs.rooms.clock import SystemClock
+from hs.sending import build_sending, start_sending
 from hs.served import build_apis
 from hs.signing_key import load_signing_keys
 from hs.startup import prepared_database
@@ -109,6 +110,9 @@ async def start(
     stack.push_async_callback(readers.sync.close)
     registry = CollectorRegistry()
     _export_metrics(engine, readers, registry)
+    if config.federation.enabled:
+        sending = build_sending(engine, database, clock, network, federation.acls, config.server_name)
+        await start_sending(sending, engine, readers, registry, stack)
     limiter = _make_limiter(config, people)
     account_rooms = AccountRooms(
         people.profile_store,

@@ -25,7 +25,7 @@ from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database, is_rolled_back
-from hs.storage.events import HIDDEN, EventStore
+from hs.storage.events import HIDDEN, EventStore, Flag
 from hs.storage.outside import OutsideRow, insert_outside
 from hs.storage.room_writes import (
     AuthRow,
@@ -334,7 +334,7 @@ class Committer:
             key_ix=placed.key_ix,
             replaces_nid=placed.replaces_nid,
             redacts=event.redacts,
-            flags=placed.flags,
+            flags=_flags(placed),
             rule=placed.rule,
             txn_device_id=transaction.device_id if transaction else None,
             txn_key=transaction.key if transaction else None,
@@ -360,6 +360,10 @@ def _text(value: object) -> str | None:
     return value.replace("\x00", "\ufffd") if isinstance(value, str) else None
 
 
+def _flags(placed: PlacedEvent) -> int:
+    return int(placed.flags | (Flag.RELAYED if placed.is_relayed else 0))
+
+
 def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> bytes:
     event, transaction = placed.event, placed.transaction
     return event_record.pack(
@@ -368,7 +372,7 @@ def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> byt
         stream_ordering=stream_ordering,
         depth=event.depth,
         origin_server_ts=event.origin_server_ts,
-        flags=placed.flags,
+        flags=_flags(placed),
         state_id=placed.root.id,
         replaces_nid=placed.replaces_nid,
         redacted_by_nid=0,

@@ -3,6 +3,8 @@
 Spec: client-server-api module "Server Access Control Lists"; server-server-api of that name.
 """
 
+from collections.abc import Collection
+
 from cachetools import LRUCache
 
 from hs.matrix.errors import Forbidden
@@ -25,17 +27,24 @@ class ServerAcls:
 
     async def is_allowed(self, room: RoomInfo, server_name: str) -> bool:
         """Whether the room lets the server take part."""
+        return bool(await self.list_allowed(room, [server_name]))
+
+    async def list_allowed(self, room: RoomInfo, server_names: Collection[str]) -> Collection[str]:
+        """Those of the servers that the room lets take part."""
         root = await self._states.current(room.room_nid)
         nid = await self._states.get(room.room_nid, root, "m.room.server_acl", "")
         if not nid:
-            return True
+            return server_names
         # A list is redacted as an event, and that makes another one of it.
         record = await self._events.get(nid)
-        key = (nid if not record.redacted_by_nid else -nid, server_name)
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            verdict = self._verdicts[key] = is_allowed(record.content, server_name)
-        return verdict
+        list_nid = nid if not record.redacted_by_nid else -nid
+        verdicts = {name: self._verdicts.get((list_nid, name)) for name in server_names}
+        if None in verdicts.values():
+            content = record.content
+            for name, verdict in verdicts.items():
+                if verdict is None:
+                    verdicts[name] = self._verdicts[list_nid, name] = is_allowed(content, name)
+        return [name for name, verdict in verdicts.items() if verdict]
 
     async def check(self, room: RoomInfo, server_name: str) -> None:
         """Forbidden where the room does not let the server take part."""

@@ -29,6 +29,8 @@ class Flag(IntFlag):
     REDACTED = 16
     # Kept for what it tells one of our users; its auth events are not known, so nothing may rest on it.
     UNJUDGED = 32
+    # Another server's user has sent it through us: ours to pass on.
+    RELAYED = 64
 
 
 # About 250 bytes each: 75 MB when full.

@@ -1,0 +1,83 @@
+"""What a server has missed while it did not answer, as transactions: its farewells, then room by room.
+
+Of each room only our newest event is sent, of the room with the newest first: the server asks for what lies
+between, if it wants it (`get_missing_events`). What is missed is not stored: it is the rooms that the server is in
+whose newest event is after `since`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hs.outbound.progress import SendProgress
+from hs.outbound.room_servers import RoomServers
+from hs.outbound.transactions import MAX_PDUS, Pdu
+from hs.storage.events import EventStore
+from hs.storage.outbound import MissedEvent, OutboundStore
+from hs.storage.rooms import RoomStore
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far a server has come in catching up: what is in (since, before) is left."""
+
+    since: int
+    upto: int
+    before: int
+    # The last farewell that was sent and is not confirmed.
+    farewell: int = 0
+    has_farewells: bool = True
+
+
+class CatchUp:
+    """Finds what servers have missed."""
+
+    def __init__(
+        self,
+        store: OutboundStore,
+        rooms: RoomStore,
+        events: EventStore,
+        room_servers: RoomServers,
+        progress: SendProgress,
+    ) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._events = events
+        self._room_servers = room_servers
+        self._progress = progress
+
+    async def begin(self, since: int) -> Cursor:
+        """A cursor over what happened after `since` and until now."""
+        upto = await self._progress.save()
+        return Cursor(since, upto, upto + 1)
+
+    async def next_page(self, server_name: str, cursor: Cursor) -> list[Pdu]:
+        """What the next transaction has; nothing where that was all. Call it when the last was confirmed."""
+        if cursor.farewell:
+            await self._store.delete_farewells(server_name, cursor.farewell)
+            cursor.farewell = 0
+        if cursor.has_farewells:
+            missed = await self._store.list_farewells(server_name, MAX_PDUS)
+            if missed:
+                cursor.farewell = missed[-1].stream_ordering
+                return await self._load(missed, is_farewell=True)
+            cursor.has_farewells = False
+        while missed := await self._store.list_missed(server_name, cursor.since, cursor.before, MAX_PDUS):
+            cursor.before = missed[-1].stream_ordering
+            rooms = await self._rooms.list_by_nids([one.room_nid for one in missed])
+            allowed = [
+                one
+                for one in missed
+                if one.room_nid in rooms
+                and await self._room_servers.filter_allowed(rooms[one.room_nid], [server_name])
+            ]
+            if pdus := await self._load(allowed):
+                return pdus
+        return []
+
+    async def _load(self, missed: Sequence[MissedEvent], is_farewell: bool = False) -> list[Pdu]:
+        found = await self._events.get_pdu_json([one.event_nid for one in missed])
+        return [
+            Pdu(one.room_nid, one.event_nid, one.stream_ordering, found[one.event_nid], is_farewell)
+            for one in missed
+            if one.event_nid in found
+        ]
