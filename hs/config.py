@@ -101,6 +101,13 @@ class FederationConfig(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="Check the certificates of other servers. Only tests have a reason to say false."),
     ] = True
+    delegated_to: Annotated[
+        str,
+        Meta(
+            description="Where other servers reach this one, such as matrix.example.org:443, when it is not at "
+            "server_name, port 8448. /.well-known/matrix/server says so, beside the client API. Empty: no such page."
+        ),
+    ] = ""
     trusted_key_servers: Annotated[
         tuple[str, ...],
         Meta(description="Servers to ask for the signing keys of servers that do not answer themselves."),
@@ -358,6 +365,9 @@ def _list_mistakes(config: Config) -> Iterator[str]:
         user_id = getattr(config.support, option)
         if user_id and not is_user_id(user_id):
             yield f"support.{option}: {user_id!r} is not a user id"
+    delegated_to = config.federation.delegated_to
+    if delegated_to and not is_server_name(delegated_to):
+        yield f"federation.delegated_to: {delegated_to!r} is not a server name"
     for server in config.federation.trusted_key_servers:
         if not is_server_name(server):
             yield f"federation.trusted_key_servers: {server!r} is not a server name"

@@ -12,10 +12,11 @@ import uvloop
 from prometheus_client import CollectorRegistry, Gauge
 
 from hs.accounts.propagation import AccountRooms
-from hs.config import Config
+from hs.config import Config, FederationConfig
 from hs.directory.remote_aliases import RemoteAliases
 from hs.engine import Engine, build_engine
 from hs.federation import build_entrances, build_room_apis, build_room_federation
+from hs.federation_api.well_known import WellKnownApi
 from hs.gates import ServerGate
 from hs.http.app import make_durations
 from hs.http.listeners import start_listener
@@ -132,7 +133,11 @@ async def start(
     )
     inbound, room_apis = build_room_apis(engine, signer, clock, federation, _ignore_edu)
     stack.push_async_callback(inbound.close)
-    served = {**apis, "federation": [*network.apis, *room_apis]}
+    served = {
+        "client": [*apis["client"], *_build_delegation(config.federation)],
+        "admin": apis["admin"],
+        "federation": [*network.apis, *room_apis],
+    }
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(
@@ -140,6 +145,11 @@ async def start(
         )
         stack.push_async_callback(runner.cleanup)
     await account_rooms.resume()
+
+
+def _build_delegation(federation: FederationConfig) -> list[object]:
+    """Served where clients are: that is where the address without a port leads to."""
+    return [WellKnownApi(federation.delegated_to)] if federation.enabled else []
 
 
 async def _ignore_edu(origin: str, kind: str, content: Mapping[str, Any]) -> None:

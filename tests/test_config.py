@@ -67,6 +67,7 @@ def test_every_fixed_name_is_understood(tmp_path: Path) -> None:
         enabled = true
         ca_file = "ca.pem"
         verify_tls = false
+        delegated_to = "matrix.example.org:443"
         trusted_key_servers = ["keys.example.org"]
         [network]
         ip_range_blacklist = ["10.0.0.0/8", "fe80::/10"]
@@ -172,6 +173,8 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         [network]
         ip_range_blacklist = ["10.0.0.1/8"]
         nameservers = ["192.0.2.53", "dns.example:53"]
+        [federation]
+        delegated_to = "https://matrix.example.org"
         [[listeners]]
         tls_certificate = "a.pem"
         [[listeners]]
@@ -184,6 +187,7 @@ def test_options_must_fit_together(tmp_path: Path) -> None:
         "server_name: 'not a name' is not a server name (a DNS name or IP address, with a port or not)",
         "public_base_url: 'matrix.example.org' is not an address like https://matrix.example.org",
         "support.admin_matrix_id: 'ops' is not a user id",
+        "federation.delegated_to: 'https://matrix.example.org' is not a server name",
         "database.url: must start with postgresql://",
         "listeners[0].tls_private_key: is missing; TLS needs both tls_certificate and tls_private_key",
         "listeners[1].port: 127.0.0.1:8008 is taken by listeners[0]",

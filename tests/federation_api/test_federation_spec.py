@@ -38,6 +38,8 @@ OPEN_TO_EVERYBODY = {
     "GET /_matrix/key/v2/server/{}",
     "GET /_matrix/key/v2/query/{}",
     "POST /_matrix/key/v2/query",
+    # Asked before anything is known of this server.
+    "GET /.well-known/matrix/server",
     # Said by the specification.
     "GET /_matrix/federation/v1/version",
     # Proven with the token that it is about; other services ask, which have no keys.

@@ -61,3 +61,11 @@ async def test_a_server_with_a_certificate_of_nobody_is_not_believed(
     town = await make_local_town(network={"ip_range_whitelist": ["127.0.0.0/8"]})
     assert (await _get(town, f"/_matrix/key/v2/query/{remote.name}"))[1] == {"server_keys": []}
     assert remote.requests == []
+
+
+async def test_others_are_told_where_to_go(make_local_town: MakeTown) -> None:
+    path = "/.well-known/matrix/server"
+    town = await make_local_town(federation={"delegated_to": "matrix.example.org:443"})
+    assert await _get(town, path) == (200, {"m.server": "matrix.example.org:443"})
+    status, error = await _get(await make_local_town(), path)
+    assert (status, error["errcode"]) == (404, "M_NOT_FOUND")
