@@ -1,4 +1,4 @@
-"""A small DNS server over UDP on this machine, for tests of what looks names up.
+"""A small DNS server on this machine, for tests of what looks names up.
 
     async with DnsServer.start() as dns:
         dns.add("a.example", "A", "127.0.0.1")
@@ -23,6 +23,8 @@ import dns.rrset
 
 SILENCE = "silence"
 GARBAGE = "garbage"
+# Over UDP; what asks again over TCP gets the records.
+TRUNCATED = "truncated"
 
 
 @dataclass(eq=False)
@@ -46,20 +48,31 @@ class DnsServer(asyncio.DatagramProtocol):
     @asynccontextmanager
     async def start(cls) -> AsyncIterator["DnsServer"]:
         """One that listens; its `address` has the port."""
-        transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
-            cls, local_addr=("127.0.0.1", 0)
-        )
-        server._transport = transport
-        host, port = transport.get_extra_info("sockname")[:2]
-        server.address = f"{host}:{port}"
+        server = cls()
+        streams, transport = await server._listen()
         try:
             yield server
         finally:
+            streams.close()
             transport.close()
             for task in server._tasks:
                 task.cancel()
             await asyncio.gather(*server._tasks, return_exceptions=True)
             await asyncio.sleep(0)
+
+    async def _listen(self) -> tuple[asyncio.Server, asyncio.DatagramTransport]:
+        loop = asyncio.get_running_loop()
+        while True:
+            streams = await asyncio.start_server(self._serve_stream, "127.0.0.1", 0)
+            host, port = streams.sockets[0].getsockname()
+            try:
+                transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+            except OSError:
+                # The same port for datagrams is somebody else's.
+                streams.close()
+                continue
+            self._transport, self.address = transport, f"{host}:{port}"
+            return streams, transport
 
     def add(self, name: str, kind: str, *values: str) -> None:
         """Records; a CNAME is followed to what is known of its target."""
@@ -70,7 +83,8 @@ class DnsServer(asyncio.DatagramProtocol):
         self._records.pop((name.rstrip(".").lower(), kind), None)
 
     def script(self, name: str, kind: str, *answers: list[str] | str) -> None:
-        """What the next queries are answered: records, a response code (SERVFAIL), SILENCE or GARBAGE. The last stays."""
+        """What the next queries are answered: records, a response code (SERVFAIL), SILENCE, GARBAGE or TRUNCATED.
+        The last stays."""
         self._scripts[(name.rstrip(".").lower(), kind)] = list(answers)
 
     def hold(self) -> None:
@@ -89,11 +103,24 @@ class DnsServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """One query."""
-        task = asyncio.ensure_future(self._answer(data, addr))
+        task = asyncio.ensure_future(self._answer_datagram(data, addr))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, data: bytes, addr: tuple[str, int]) -> None:
+    async def _answer_datagram(self, data: bytes, addr: tuple[str, int]) -> None:
+        answer = await self._answer(data)
+        if answer and self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(answer, addr)
+
+    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One query over TCP."""
+        data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        answer = await self._answer(data, is_stream=True)
+        writer.write(len(answer).to_bytes(2, "big") + answer)
+        writer.close()
+        await writer.wait_closed()
+
+    async def _answer(self, data: bytes, is_stream: bool = False) -> bytes:
         query = dns.message.from_wire(data)
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
@@ -107,17 +134,20 @@ class DnsServer(asyncio.DatagramProtocol):
         if scripts := self._scripts.get((name, kind)):
             answer = scripts.pop(0) if len(scripts) > 1 else scripts[0]
             if answer == SILENCE:
-                return
+                return b""
             if answer == GARBAGE:
-                self._send(data[:2] + b"\xff" * 40, addr)
-                return
-            if isinstance(answer, str):
+                return data[:2] + b"\xff" * 40
+            if answer == TRUNCATED and not is_stream:
+                response.flags |= dns.flags.TC
+            elif answer == TRUNCATED:
+                self._fill(response, name, kind)
+            elif isinstance(answer, str):
                 response.set_rcode(dns.rcode.from_text(answer))
             else:
                 response.answer.append(self._rrset(name, kind, answer))
         else:
             self._fill(response, name, kind)
-        self._send(response.to_wire(), addr)
+        return response.to_wire(max_size=65535)
 
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
         for _ in range(20):
@@ -137,7 +167,3 @@ class DnsServer(asyncio.DatagramProtocol):
 
     def _rrset(self, name: str, kind: str, values: list[str]) -> dns.rrset.RRset:
         return dns.rrset.from_text_list(f"{name}.", self.ttl, "IN", kind, values)
-
-    def _send(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(data, addr)

@@ -37,6 +37,8 @@ _MAX_NEGATIVE_S: Final = 300
 _FAILED_S: Final = 20
 # Of one name; of services, nobody has more.
 _MAX_ADDRESSES: Final = 6
+# Of which some may be refused.
+_MAX_RECORDS: Final = 32
 _MAX_SERVICES: Final = 16
 _LIFETIME_S: Final = 5.0
 _PER_QUERY_S: Final = 2.0
@@ -56,9 +58,10 @@ class Service(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The records of one name and type; `failure` says why nobody knows."""
+    """What one name and type has, addresses or services; `failure` says why nobody knows."""
 
-    records: Sequence[object]
+    addresses: Sequence[str] = ()
+    services: Sequence[Service] = ()
     failure: str = ""
 
 
@@ -92,12 +95,7 @@ class Resolver:
 
     async def find_services(self, name: str) -> Sequence[Service]:
         """The SRV records, in no order; none where there are none or nobody knows."""
-        found = await self._answers.get((name.lower(), "SRV"))
-        return [
-            Service(record.priority, record.weight, record.port, record.target.to_text(True).strip("."))
-            for record in found.records[:_MAX_SERVICES]
-            if isinstance(record, SRV)
-        ]
+        return (await self._answers.get((name.lower(), "SRV"))).services
 
     def forget(self, name: str, min_age_s: float) -> None:
         """Ask for this name again if what is known of it is older than this."""
@@ -124,8 +122,7 @@ class Resolver:
         six, four = await asyncio.gather(self._answers.get((host, "AAAA")), self._answers.get((host, "A")))
         # Half of each where there are many.
         half = _MAX_ADDRESSES // 2
-        sixes, fours = [str(record) for record in six.records], [str(record) for record in four.records]
-        found = sixes[: max(half, _MAX_ADDRESSES - len(fours))] + fours
+        found = [*six.addresses[: max(half, _MAX_ADDRESSES - len(four.addresses))], *four.addresses]
         if not found:
             raise Unreachable(f"{host} {four.failure or six.failure or 'has no address'}")
         return found
@@ -152,18 +149,27 @@ class Resolver:
                     dns.name.from_text(name), kind, raise_on_no_answer=False, search=False
                 )
         except dns.resolver.NXDOMAIN as error:
-            return _Found((), "does not exist"), _negative_ttl(*error.kwargs.get("responses", {}).values())
+            return _Found(failure="does not exist"), _negative_ttl(
+                *error.kwargs.get("responses", {}).values()
+            )
         except dns.exception.Timeout:
-            return _Found((), "could not be looked up in time"), _FAILED_S
+            return _Found(failure="could not be looked up in time"), _FAILED_S
         # ValueError and its kind: texts that are no DNS names. OSError: no network.
         except (dns.exception.DNSException, ValueError, OSError) as error:
             logger.debug("DNS: %s of %r: %s", kind, name, error)
-            return _Found((), f"could not be looked up ({type(error).__name__})"), _FAILED_S
+            return _Found(failure=f"could not be looked up ({type(error).__name__})"), _FAILED_S
         if answer.rrset is None:
-            return _Found(()), _negative_ttl(answer.response)
-        return _Found(list(answer.rrset)), min(
-            max(answer.chaining_result.minimum_ttl, _MIN_TTL_S), _MAX_TTL_S
-        )
+            return _Found(), _negative_ttl(answer.response)
+        good_s = min(max(answer.chaining_result.minimum_ttl, _MIN_TTL_S), _MAX_TTL_S)
+        if kind == "SRV":
+            services = [_read_service(record) for record in answer.rrset if isinstance(record, SRV)]
+            return _Found(services=services[:_MAX_SERVICES]), good_s
+        return _Found(addresses=[str(record) for record in answer.rrset][:_MAX_RECORDS]), good_s
+
+
+def _read_service(record: SRV) -> Service:
+    host = record.target.to_text(omit_final_dot=True)
+    return Service(record.priority, record.weight, record.port, "" if host in (".", "@") else host)
 
 
 def _negative_ttl(*responses: dns.message.Message) -> float:

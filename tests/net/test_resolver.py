@@ -7,7 +7,7 @@ import pytest
 from hs.net.addresses import parse_nameserver
 from hs.net.errors import AddressRefused, Unreachable
 from hs.net.resolver import Service
-from tests.dns_server import GARBAGE, SILENCE
+from tests.dns_server import GARBAGE, SILENCE, TRUNCATED
 from tests.net.outside import Outside
 
 HERE = ["127.0.0.1"]
@@ -125,6 +125,13 @@ async def test_lost_and_broken_answers_are_asked_for_again(outside: Outside) -> 
     outside.dns.script("a.example", "A", SILENCE, HERE)
     outside.dns.script("a.example", "AAAA", GARBAGE, [])
     assert await outside.resolver.find_addresses("a.example") == HERE
+
+
+async def test_answers_too_large_for_a_datagram(outside: Outside) -> None:
+    outside.dns.script("_matrix._tcp.a.example", "SRV", TRUNCATED)
+    values = [f"1 1 {port} server-{port}.a.example." for port in range(1, 200)]
+    outside.dns.add("_matrix._tcp.a.example", "SRV", *values)
+    assert len(await outside.resolver.find_services("_matrix._tcp.a.example")) == 16
 
 
 async def test_the_hosts_file_comes_first(outside: Outside) -> None:
