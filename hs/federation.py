@@ -27,6 +27,7 @@ from hs.rooms.whole_states import WholeStates
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
+from hs.storage.history import PduStore
 from hs.storage.outside import StrippedStateStore
 
 
@@ -87,6 +88,7 @@ def build_room_federation(
 
 def build_room_apis(
     engine: Engine,
+    database: Database,
     signer: Signer,
     clock: Clock,
     federation: RoomFederation,
@@ -107,7 +109,7 @@ def build_room_apis(
     inbound = InboundTransactions(
         engine.rooms, engine.participation, federation.acls, checker, gaps, engine.outside, on_edu
     )
-    whole = WholeStates(engine.states, engine.events, engine.graphs)
+    whole = WholeStates(engine.states, PduStore(database), engine.graphs)
     return inbound, [
         TransactionsApi(inbound),
         MembershipsApi(resident, whole, federation.naming, signer.server_name),

@@ -4,19 +4,18 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import uvloop
 from prometheus_client import CollectorRegistry, Gauge
 
 from hs.accounts.propagation import AccountRooms
 from hs.config import Config, FederationConfig
-from hs.directory.remote_aliases import RemoteAliases
 from hs.engine import Engine, build_engine
 from hs.federation import build_entrances, build_room_apis, build_room_federation
 from hs.federation_api.well_known import WellKnownApi
+from hs.federation_queries import build_query_apis
 from hs.gates import ServerGate
 from hs.http.app import make_durations
 from hs.http.listeners import start_listener
@@ -28,7 +27,7 @@ from hs.people import People, build_people
 from hs.readers import Readers, build_readers
 from hs.rooms.build import Signer
 from hs.rooms.clock import SystemClock
-from hs.sending import build_sending, start_sending
+from hs.sending import build_remote_edus, build_sending, start_sending
 from hs.served import build_apis
 from hs.signing_key import load_signing_keys
 from hs.startup import prepared_database
@@ -127,16 +126,21 @@ async def start(
     remote = federation.remote if config.federation.enabled else None
     entrances = build_entrances(engine, database, config.server_name, remote)
     stack.push_async_callback(entrances.close)
-    aliases = RemoteAliases(network.client) if config.federation.enabled else None
+    client = network.client if config.federation.enabled else None
     apis = build_apis(
-        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, aliases
+        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, client
     )
-    inbound, room_apis = build_room_apis(engine, signer, clock, federation, _ignore_edu)
+    edus = build_remote_edus(engine, readers, database, federation.acls)
+    inbound, room_apis = build_room_apis(engine, database, signer, clock, federation, edus.on_edu)
     stack.push_async_callback(inbound.close)
     served = {
         "client": [*apis["client"], *_build_delegation(config.federation)],
         "admin": apis["admin"],
-        "federation": [*network.apis, *room_apis],
+        "federation": [
+            *network.apis,
+            *room_apis,
+            *build_query_apis(engine, database, people, clock, federation.doors, config.server_name),
+        ],
     }
     durations = make_durations(registry)
     for listener in config.listeners:
@@ -150,10 +154,6 @@ async def start(
 def _build_delegation(federation: FederationConfig) -> list[object]:
     """Served where clients are: that is where the address without a port leads to."""
     return [WellKnownApi(federation.delegated_to)] if federation.enabled else []
-
-
-async def _ignore_edu(origin: str, kind: str, content: Mapping[str, Any]) -> None:
-    """Nothing yet."""
 
 
 def _make_limiter(config: Config, people: People) -> RateLimiter:

@@ -32,6 +32,8 @@ _TYPES = (
     "m.room.history_visibility",
     "m.room.guest_access",
 )
+# In an entry, never told: users of other servers cannot join the room.
+_OURS_ALONE = "hs.ours_alone"
 _TOKEN = re.compile(r"([np])(\d{1,18})\.(\d{1,18})")
 
 
@@ -41,6 +43,8 @@ class Search:
 
     term: str = ""
     room_types: frozenset[str | None] | None = None
+    # Other servers are not told of rooms that their users cannot join.
+    is_for_servers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class PublicRooms:
         else:
             start = sum(place.key <= edge.key for place in places)
         page = places[start : start + count]
-        chunk = [entries[place.room_nid] | {"num_joined_members": place.joined} for place in page]
+        chunk = [_told(entries[place.room_nid]) | {"num_joined_members": place.joined} for place in page]
         answer: dict[str, Any] = {"chunk": chunk, "total_room_count_estimate": len(places)}
         if page and start + count < len(places):
             answer["next_batch"] = page[-1].token("n")
@@ -134,6 +138,8 @@ class PublicRooms:
         for room_nid, events in state.items():
             contents = {type: records[nid].content for type, (nid, _) in events.items() if nid in records}
             entries[room_nid] = build_entry(rooms[room_nid].room_id, contents)
+            if contents.get("m.room.create", {}).get("m.federate") is False:
+                entries[room_nid][_OURS_ALONE] = True
         return entries
 
 
@@ -159,7 +165,13 @@ def build_entry(room_id: str, contents: Mapping[str, Mapping[str, Any]]) -> dict
     return {key: value for key, value in entry.items() if value is not None}
 
 
+def _told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != _OURS_ALONE}
+
+
 def _matches(entry: Mapping[str, Any], search: Search) -> bool:
+    if search.is_for_servers and _OURS_ALONE in entry:
+        return False
     if search.room_types is not None and entry.get("room_type") not in search.room_types:
         return False
     if not search.term:
@@ -178,6 +190,8 @@ def _parse_token(since: str | None) -> tuple[bool, _Place | None]:
     return match[1] == "p", _Place(int(match[2]), int(match[3]))
 
 
-def search_of(term: str | None, room_types: Sequence[str | None] | None) -> Search:
+def search_of(
+    term: str | None, room_types: Sequence[str | None] | None, *, is_for_servers: bool = False
+) -> Search:
     """The search that a filter asks for."""
-    return Search(term or "", None if room_types is None else frozenset(room_types))
+    return Search(term or "", None if room_types is None else frozenset(room_types), is_for_servers)

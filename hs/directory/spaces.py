@@ -44,8 +44,8 @@ class SpaceTrees:
             if len(page) == request.limit:
                 token = f"h{count - 1}.{request.max_depth}.{int(request.suggested_only)}"
                 return {"rooms": page, "next_batch": token}
-            children = _children(overview, request.suggested_only)
-            page.append({**overview.entry, "children_state": [_stripped(child) for child in children]})
+            children = list_children(overview, request.suggested_only)
+            page.append({**overview.entry, "children_state": [stripped(child) for child in children]})
         return {"rooms": page}
 
     async def _walk(self, user_id: str, room: RoomInfo, request: TreeRequest) -> AsyncIterator[Overview]:
@@ -61,7 +61,7 @@ class SpaceTrees:
             yield overview
             if depth == request.max_depth:
                 continue
-            ids = [child.state_key or "" for child in _children(overview, request.suggested_only)]
+            ids = [child.state_key or "" for child in list_children(overview, request.suggested_only)]
             known = await self._overviews.list_known(user_id, [id for id in ids if id not in seen])
             # The first place of a room counts: from here on it is not listed again.
             new = [known[id] for id in ids if id in known and known[id].is_accessible]
@@ -69,7 +69,7 @@ class SpaceTrees:
             waiting.extend((one, depth + 1) for one in reversed(new))
 
 
-def _children(overview: Overview, suggested_only: bool) -> list[EventRecord]:
+def list_children(overview: Overview, suggested_only: bool) -> list[EventRecord]:
     """The rooms of a space in the order in which they are shown."""
     if not overview.is_space:
         return []
@@ -96,7 +96,8 @@ def _order(child: EventRecord) -> tuple[bool, str, int, str]:
     return not order, order, child.origin_server_ts, child.state_key or ""
 
 
-def _stripped(child: EventRecord) -> dict[str, Any]:
+def stripped(child: EventRecord) -> dict[str, Any]:
+    """The event as /hierarchy shows it."""
     return {
         "type": child.type,
         "state_key": child.state_key,
