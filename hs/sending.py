@@ -19,7 +19,9 @@ from hs.readers import Readers
 from hs.rooms.clock import Clock
 from hs.rooms.server_acls import ServerAcls
 from hs.storage.database import Database
+from hs.storage.memberships import MembershipStore
 from hs.storage.outbound import OutboundStore
+from hs.sync.remote_edus import RemoteEdus
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +48,21 @@ def build_sending(
     catch_up = CatchUp(store, engine.rooms, engine.events, room_servers, progress)
     deliveries = Deliveries(network.client, network.backoff, clock, progress, catch_up, server_name)
     sender = FederationSender(room_servers, engine.events, progress, deliveries, server_name)
-    ephemeral = EphemeralSender(deliveries, room_servers, engine.rooms, server_name)
+    ephemeral = EphemeralSender(deliveries, room_servers, engine.rooms, sender.settle, server_name)
     return Sending(sender, ephemeral, deliveries, progress)
 
 
 async def start_sending(
     sending: Sending, engine: Engine, readers: Readers, registry: CollectorRegistry, stack: AsyncExitStack
 ) -> None:
-    """From here on what happens is sent; `stack` ends that."""
+    """From here on what happens is sent, and what is of the moment, too; `stack` ends that."""
     engine.committer.on_commit(sending.sender.on_commit)
     await sending.sender.start(engine.stream.current)
     stack.push_async_callback(sending.sender.close)
     stack.push_async_callback(sending.ephemeral.close)
+    readers.typing.on_typing(sending.ephemeral.on_typing)
+    readers.presence.on_told(sending.ephemeral.on_presence)
+    readers.receipts.on_receipts(sending.ephemeral.on_receipts)
     for name, text, read in (
         (
             "hs_outbound_servers",
@@ -69,3 +74,10 @@ async def start_sending(
         ("hs_outbound_behind", "Servers that are to catch up.", lambda: len(sending.progress.behind)),
     ):
         Gauge(name, text, registry=registry).set_function(read)
+
+
+def build_remote_edus(engine: Engine, readers: Readers, database: Database, acls: ServerAcls) -> RemoteEdus:
+    """Takes in what other servers say of the moment."""
+    return RemoteEdus(
+        engine.rooms, MembershipStore(database), acls, readers.typing, readers.receipts, readers.presence
+    )

@@ -6,8 +6,8 @@ who reads there would cost a request to each of them.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from cachetools import LRUCache
 
@@ -16,6 +16,7 @@ from hs.outbound.deliveries import Deliveries
 from hs.outbound.queues import ReceiptEntry, WaitingEdus
 from hs.outbound.room_servers import RoomServers
 from hs.outbound.transactions import encode_edu
+from hs.storage.receipts import READ, Receipt
 from hs.storage.rooms import RoomStore
 
 logger = logging.getLogger(__name__)
@@ -31,33 +32,28 @@ _MAX_TYPING_SERVERS: Final = 500
 # Things being looked up at once; what is more is dropped.
 _MAX_TASKS: Final = 1_000
 _MAX_RECEIPTS: Final = 5_000
-_READ: Final = "m.read"
-
-
-class SeenReceipt(Protocol):
-    """A receipt that was committed."""
-
-    room_nid: int
-    user_id: str
-    receipt_type: str
-    thread_id: str
-    event_id: str
-    ts: int
 
 
 class EphemeralSender:
     """Sends EDUs of our users; what is of others' users is ignored."""
 
     def __init__(
-        self, deliveries: Deliveries, room_servers: RoomServers, rooms: RoomStore, server_name: str
+        self,
+        deliveries: Deliveries,
+        room_servers: RoomServers,
+        rooms: RoomStore,
+        settle: Callable[[], Awaitable[None]],
+        server_name: str,
     ) -> None:
+        """`settle` returns when it is known who is in the rooms now."""
         self._deliveries = deliveries
         self._room_servers = room_servers
         self._rooms = rooms
+        self._settle = settle
         self._server_name = server_name
         # By room and user: when it was told that they are typing, in the loop's time.
         self._told: LRUCache[tuple[int, str], float] = LRUCache(_TYPISTS)
-        self._receipts: dict[int, dict[tuple[str, str], SeenReceipt]] = {}
+        self._receipts: dict[int, dict[tuple[str, str], Receipt]] = {}
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -75,10 +71,10 @@ class EphemeralSender:
             self._told[key] = now
         self._run(self._send_typing(room_nid, user_id, is_typing))
 
-    def on_receipts(self, receipts: Iterable[SeenReceipt]) -> None:
+    def on_receipts(self, receipts: Iterable[Receipt]) -> None:
         """Users have read; what is private stays here."""
         for receipt in receipts:
-            if receipt.receipt_type != _READ or server_of(receipt.user_id) != self._server_name:
+            if receipt.receipt_type != READ or server_of(receipt.user_id) != self._server_name:
                 continue
             room_nid = receipt.room_nid
             waiting = self._receipts.setdefault(room_nid, {})
@@ -167,6 +163,9 @@ class EphemeralSender:
 
     async def _log_failure(self, work: Coroutine[Any, Any, None]) -> None:
         try:
+            await self._settle()
             await work
         except Exception:
             logger.exception("an ephemeral event was not sent")
+        finally:
+            work.close()

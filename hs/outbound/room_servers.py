@@ -24,6 +24,8 @@ class RoomServers:
         self._store = store
         self._acls = acls
         self._server_name = server_name
+        # Counts changes, so that what was read before one is not kept after it.
+        self._changes = 0
         self._known: LRUCache[int, frozenset[str]] = LRUCache(
             _REMEMBERED, getsizeof=lambda found: len(found) + 1
         )
@@ -32,10 +34,11 @@ class RoomServers:
         """Servers with users in the room that its access list lets in, without ours."""
         known = self._known.get(room.room_nid)
         if known is None:
+            before = self._changes
             named = [name for name in await self._store.list_servers(room.room_nid) if is_server_name(name)]
             known = frozenset(await self.filter_allowed(room, named))
             # A room that is too large to be remembered is read each time.
-            if len(known) < _REMEMBERED:
+            if len(known) < _REMEMBERED and before == self._changes:
                 self._known[room.room_nid] = known
         return known
 
@@ -52,6 +55,8 @@ class RoomServers:
     async def take_over(self, committed: Committed) -> None:
         """Know what a commit has changed."""
         room = committed.room
+        if committed.is_uncertain or committed.state_changes or committed.membership_changes:
+            self._changes += 1
         known = self._known.get(room.room_nid)
         if known is None:
             return

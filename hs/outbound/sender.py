@@ -58,6 +58,8 @@ class FederationSender:
         self._waiting: deque[Committed] = deque()
         # Commits were dropped, up to this stream ordering.
         self._lost_upto = 0
+        # Who waits until the commits up to a stream ordering are in queues.
+        self._settling: list[tuple[int, asyncio.Future[None]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -80,16 +82,21 @@ class FederationSender:
         self._wake()
 
     async def settle(self) -> None:
-        """Return when all commits until now are in queues."""
-        while self._worker is not None:
-            await asyncio.shield(self._worker)
+        """Return when all commits until now are in queues, so that it is known who is in the rooms."""
+        if self._waiting and self._is_open:
+            done = asyncio.get_running_loop().create_future()
+            self._settling.append((self._waiting[-1].position.stream, done))
+            await done
 
     async def close(self) -> None:
         """Stop sending, and write down what is not sent."""
-        await self.settle()
         self._is_open = False
         if self._timer is not None:
             self._timer.cancel()
+        if self._worker is not None:
+            await self._worker
+        for _, done in self._settling:
+            done.cancel()
         await self._deliveries.close()
         await self._progress.close()
 
@@ -101,11 +108,19 @@ class FederationSender:
         try:
             while self._waiting:
                 await self._work_through(list(self._waiting)[:_MAX_BATCH])
+                self._tell_settled()
         except Exception:
             logger.exception("cannot find out where events go; trying again later")
             self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_S, self._on_timer)
         finally:
             self._worker = None
+
+    def _tell_settled(self) -> None:
+        upto = self._progress.dispatched
+        for stream_ordering, done in self._settling:
+            if stream_ordering <= upto and not done.done():
+                done.set_result(None)
+        self._settling = [waiting for waiting in self._settling if not waiting[1].done()]
 
     def _on_timer(self) -> None:
         self._timer = None

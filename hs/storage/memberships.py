@@ -18,6 +18,16 @@ class MembershipStore:
         )
         return membership
 
+    async def list_joined_among(self, room_nid: int, user_ids: Sequence[str]) -> set[str]:
+        """Those of the users who are in the room."""
+        rows = await self._database.fetch(
+            "SELECT user_id FROM memberships "
+            "WHERE room_nid = $1 AND user_id = ANY($2::text[]) AND membership = 'join'",
+            room_nid,
+            user_ids,
+        )
+        return {row["user_id"] for row in rows}
+
     async def is_joined_to_any(self, user_id: str, room_ids: Sequence[str]) -> bool:
         """Whether the user is joined to at least one of the rooms, as far as this server knows."""
         # The rules of a room are anybody's text; no room id has a NUL, and the database takes none.

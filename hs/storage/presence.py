@@ -87,6 +87,24 @@ class PresenceStore:
         )
         return [row["user_id"] for row in rows]
 
+    async def list_joined_rooms(self, user_id: str, at_most: int) -> list[int]:
+        """Rooms that the user of another server is in."""
+        rows = await self._database.fetch(
+            "SELECT room_nid FROM memberships WHERE user_id = $1 AND membership = 'join' LIMIT $2",
+            user_id,
+            at_most,
+        )
+        return [row["room_nid"] for row in rows]
+
+    async def list_in_rooms(self, user_ids: Sequence[str]) -> set[str]:
+        """Those of the users who are in any room that we know."""
+        rows = await self._database.fetch(
+            "SELECT u.user_id FROM unnest($1::text[]) AS u (user_id) WHERE EXISTS "
+            "(SELECT 1 FROM memberships m WHERE m.user_id = u.user_id AND m.membership = 'join')",
+            user_ids,
+        )
+        return {row["user_id"] for row in rows}
+
     async def list_arrivals(self, changes: Sequence[tuple[str, int, int]]) -> list[tuple[str, int]]:
         """(user_id, room_nid) of the joins (user_id, room_nid, stream_ordering) by users who were not in the room."""
         rows = await self._database.fetch(

@@ -9,13 +9,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from hs.matrix.errors import Forbidden, InvalidParam
 from hs.rooms.clock import Clock
 from hs.rooms.drafts import Committed
 from hs.storage.presence import PresenceRow, PresenceStore
 from hs.sync.news import Notifier
-from hs.sync.presence_news import PresenceNews, render, render_status
+from hs.sync.presence_news import OnTold, PresenceNews, render, render_status
 from hs.sync.presence_states import OFFLINE_AFTER_MS, TICK_MS, PresenceStates, UserState
 from hs.sync.small_rooms import SmallRooms
 
@@ -33,6 +34,16 @@ _MAX_JOINS = 10_000
 # At the start: what has changed in the last hour may be news for a client, and so many users are looked at.
 _RECENT_MS = 3_600_000
 _MAX_RESTORED = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePresence:
+    """What another server says of a user of its own; times in milliseconds."""
+
+    user_id: str
+    state: str
+    last_active_ago: int | None
+    status_msg: str | None
 
 
 class Presence:
@@ -105,6 +116,21 @@ class Presence:
             user.status_msg = status_msg
             self._note(user_id, is_own=True)
             await self.settle()
+
+    async def set_remote(self, users: Sequence[RemotePresence]) -> None:
+        """Another server has said what users of its own are; those who share no room with us are passed over."""
+        if not self._is_enabled:
+            return
+        known = await self._store.list_in_rooms([user.user_id for user in users])
+        now_ms = self._clock.now_ms()
+        for user in users:
+            if user.user_id in known:
+                last_active_ms = 0 if user.last_active_ago is None else now_ms - user.last_active_ago
+                self._states.set_remote(user.user_id, user.state, last_active_ms, user.status_msg)
+
+    def on_told(self, listener: OnTold) -> None:
+        """Call `listener` with our users who have changed; see `PresenceNews.on_told`."""
+        self._news.on_told(listener)
 
     async def get_status(self, viewer_id: str, user_id: str) -> bytes:
         """What the user is, as JSON; Forbidden for whoever shares no room with them."""

@@ -4,10 +4,11 @@ A change marks the small rooms of who has changed, and wakes who waits there. A 
 among its user's; only where it finds one it asks who has changed. Nothing is kept by pairs of users.
 """
 
-from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
+from cachetools import LRUCache
 
 from hs.rooms.clock import Clock
 from hs.storage.members import UserRoomRow
@@ -21,6 +22,10 @@ from hs.sync.small_rooms import SmallRooms
 MAX_EVENTS = 1_000
 # Members that are looked at for one answer.
 _MAX_MEMBERS = 20_000
+# Rooms of another server's user that are looked at.
+_MAX_REMOTE_ROOMS = 1_000
+# Users as other servers are told of them, and the rooms by whose members each may be seen.
+OnTold = Callable[[Sequence[Mapping[str, object]], Mapping[str, Collection[int]]], None]
 # After so many changes of others it is cheaper to ask for the members of one's rooms.
 _MAX_SCANNED = 200
 # Users who have changed are remembered for syncs that come back late; about 500 bytes each.
@@ -51,6 +56,13 @@ class PresenceNews:
         self._changed: OrderedDict[str, int] = OrderedDict()
         self._rooms = RecentRooms()
         self._arrivals: OrderedDict[tuple[str, int], int] = OrderedDict()
+        # Rooms of other servers' users, when they changed last.
+        self._remote_rooms: LRUCache[str, frozenset[int]] = LRUCache(_MAX_CHANGED)
+        self._listeners: list[OnTold] = []
+
+    def on_told(self, listener: OnTold) -> None:
+        """Call `listener` with those of our users whom others are told of."""
+        self._listeners.append(listener)
 
     def start(self, newest: int) -> None:
         """Go on after the serials of an earlier process."""
@@ -77,11 +89,15 @@ class PresenceNews:
         # From here on nothing is awaited: whoever sees the new serials sees what goes with them.
         marked: set[int] = set()
         told = []
+        seen_in: dict[str, set[int]] = defaultdict(set)
         for user_id, is_own in changed.items():
             user = self._states.users.get(user_id)
             if user is not None:
                 told.append(user)
-                self._mark(user_id, small.intersection(joined[user_id]), marked)
+                rooms = small.intersection(joined[user_id])
+                self._mark(user_id, rooms, marked)
+                if not user.is_remote:
+                    seen_in[user_id] |= rooms
                 if is_own:
                     user.own_serial = self.current
         for user_id, room_nid in arrivals:
@@ -89,6 +105,7 @@ class PresenceNews:
             if room_nid in small:
                 if user is not None and user.state != "offline":
                     self._mark(user_id, [room_nid], marked)
+                    seen_in[user_id].add(room_nid)
                 else:
                     self._mark(None, [room_nid], marked)
                 self._arrivals[user_id, room_nid] = self.current
@@ -98,7 +115,16 @@ class PresenceNews:
         woken.update(user_id for user_id, is_own in changed.items() if is_own)
         for user_id in woken:
             self._notifier.wake_user(user_id)
+        self._tell(seen_in)
         return told
+
+    def _tell(self, seen_in: Mapping[str, Collection[int]]) -> None:
+        if not self._listeners or not any(seen_in.values()):
+            return
+        now_ms, users = self._clock.now_ms(), self._states.users
+        entries = [{"user_id": id, **describe(users[id], now_ms)} for id, rooms in seen_in.items() if rooms]
+        for listener in self._listeners:
+            listener(entries, seen_in)
 
     async def list_visible(self, user_id: str) -> list[UserState]:
         """The user, and everybody they can see; those who are not offline."""
@@ -144,14 +170,24 @@ class PresenceNews:
             if serial <= upto:
                 changed.append(user_id)
         small = await self._small.among(room_nids) if changed else []
-        return {id for id in changed if _is_in(await self._user_rooms.get(id), small)}
+        return {id for id in changed if await self._is_in(id, small)}
 
-    async def _list_members(self, room_nids: Sequence[int]) -> set[str]:
+    async def _is_in(self, user_id: str, room_nids: Sequence[int]) -> bool:
+        if user_id in self._remote_rooms:
+            return not self._remote_rooms[user_id].isdisjoint(room_nids)
+        return _is_in(await self._user_rooms.get(user_id), room_nids)
+
+    async def _list_members(self, room_nids: Collection[int]) -> set[str]:
         """Everybody in those of the rooms that are small."""
         small = await self._small.among(room_nids)
         return set(await self._store.list_joined(small, _MAX_MEMBERS)) if small else set()
 
-    async def _joined_rooms(self, user_id: str) -> list[int]:
+    async def _joined_rooms(self, user_id: str) -> Collection[int]:
+        user = self._states.users.get(user_id)
+        if user is not None and user.is_remote:
+            found = frozenset(await self._store.list_joined_rooms(user_id, _MAX_REMOTE_ROOMS))
+            self._remote_rooms[user_id] = found
+            return found
         rows = await self._user_rooms.get(user_id)
         return [room_nid for room_nid, row in rows.items() if row.membership == "join"]
 
@@ -187,6 +223,11 @@ def render(user: UserState, now_ms: int) -> bytes:
 
 def render_status(user: UserState, now_ms: int) -> bytes:
     """What the user is, as JSON."""
+    return msgspec.json.encode(describe(user, now_ms))
+
+
+def describe(user: UserState, now_ms: int) -> dict[str, object]:
+    """What the user is, as in m.presence."""
     content: dict[str, object] = {"presence": user.state}
     if user.last_active_ms:
         content["last_active_ago"] = max(now_ms - user.last_active_ms, 0)
@@ -195,7 +236,7 @@ def render_status(user: UserState, now_ms: int) -> bytes:
         content["currently_active"] = True
     if user.status_msg:
         content["status_msg"] = user.status_msg
-    return msgspec.json.encode(content)
+    return content
 
 
 def _is_there(user: UserState) -> bool:

@@ -15,6 +15,8 @@ from hs.rooms.clock import Clock
 
 OFFLINE_AFTER_MS = 30_000
 IDLE_AFTER_MS = 300_000
+# Users of other servers of whom nothing is heard for this long are taken to be offline.
+REMOTE_AFTER_MS = 30 * 60_000
 # Users are looked at this late at most.
 TICK_MS = 2_000
 # Stands for the devices that were there before a restart, until they come back.
@@ -49,6 +51,7 @@ class UserState:
         "bucket",
         "devices",
         "is_loaded",
+        "is_remote",
         "last_active_ms",
         "own_serial",
         "state",
@@ -61,13 +64,15 @@ class UserState:
         self.state = "offline"
         self.status_msg: str | None = None
         self.last_active_ms = 0
-        # When a device last said "unavailable".
+        # When a device last said "unavailable"; of another server's user, until when what it said holds.
         self.away_ms = 0
         self.devices: dict[str, Device] = {}
         # When the user is looked at next, in ticks.
         self.bucket: int | None = None
         # Whether what was written down of the user is known here.
         self.is_loaded = False
+        # Of another server, which says what they are.
+        self.is_remote = False
         # The change that the user's own devices are told of.
         self.own_serial = 0
 
@@ -113,8 +118,26 @@ class PresenceStates:
         user = self.users.get(user_id)
         if user is not None:
             user.last_active_ms = self._clock.now_ms()
-            if user.state == "unavailable":
+            if user.state == "unavailable" and not user.is_remote:
                 self._look(user)
+
+    def set_remote(self, user_id: str, state: str, last_active_ms: int, status_msg: str | None) -> None:
+        """Another server has said what a user of its own is."""
+        user = self.users.get(user_id)
+        if user is None:
+            if state == "offline":
+                return
+            user = self._add(user_id)
+        user.is_remote = user.is_loaded = True
+        user.devices.clear()
+        user.last_active_ms = max(user.last_active_ms, last_active_ms)
+        if state != "offline":
+            # A plan that comes earlier is made anew when it is carried out.
+            user.away_ms = self._clock.now_ms() + REMOTE_AFTER_MS
+            self._plan(user, user.away_ms)
+        if (user.state, user.status_msg) != (state, status_msg):
+            user.state, user.status_msg = state, status_msg
+            self._on_change(user)
 
     def restore(self, user_id: str, state: str, grace_ms: int) -> UserState:
         """A user as they were before a restart; their devices have `grace_ms` to come back."""
@@ -167,6 +190,13 @@ class PresenceStates:
     def _look(self, user: UserState) -> None:
         """Work out what the user is, and when to look again."""
         now = self._clock.now_ms()
+        if user.is_remote:
+            if user.state != "offline" and now < user.away_ms:
+                self._plan(user, user.away_ms)
+            elif user.state != "offline":
+                user.state = "offline"
+                self._on_change(user)
+            return
         for device_id, device in list(user.devices.items()):
             if not device.syncs and now - device.seen_ms >= OFFLINE_AFTER_MS:
                 del user.devices[device_id]

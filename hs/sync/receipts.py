@@ -1,7 +1,7 @@
 """Receipts: taken from users, and told to syncs. Spec: client-server-api module "Receipts"."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -86,6 +86,10 @@ class Receipts:
         """Call `tell` with the user and the room after each receipt."""
         self._on_read.append(tell)
 
+    def on_receipts(self, tell: Callable[[Sequence[Receipt]], None]) -> None:
+        """Call `tell` with receipts that were committed."""
+        self._writer.on_receipts(lambda news: None if news.is_uncertain else tell(news.receipts))
+
     async def check_event(self, room: RoomInfo, event_id: str) -> EventPlace:
         """Where the event is; NotFound where the room has no such event."""
         place = await self._store.find_place(room.room_nid, event_id)
@@ -94,12 +98,18 @@ class Receipts:
         return place
 
     async def set(
-        self, room: RoomInfo, user_id: str, receipt_type: str, event_id: str, thread_id: str | None
+        self,
+        room: RoomInfo,
+        user_id: str,
+        receipt_type: str,
+        event_id: str,
+        thread_id: str | None,
+        ts: int | None = None,
     ) -> None:
         """The user has read up to the event; earlier ones than before change nothing.
 
-        `thread_id` is "main", a root's event id, or None for all threads. NotFound for an event that the
-        room does not have, InvalidParam where it is not in the thread.
+        `thread_id` is "main", a root's event id, or None for all threads; `ts` says when it was, if not now.
+        NotFound for an event that the room does not have, InvalidParam where it is not in the thread.
         """
         place = await self.check_event(room, event_id)
         thread_nid = 0 if thread_id is None else await self._find_thread(room, event_id, place, thread_id)
@@ -112,7 +122,7 @@ class Receipts:
                 thread_nid,
                 event_id,
                 place.stream_ordering,
-                self._clock.now_ms(),
+                self._clock.now_ms() if ts is None else ts,
             )
         )
 

@@ -25,6 +25,8 @@ _WAKE_INTERVAL_S = 0.25
 # Timed out typists are looked for at most this often.
 _LOOK_INTERVAL_S = 0.1
 _NOBODY = b'{"content":{"user_ids":[]},"type":"m.typing"}'
+# Room, user, and whether they are typing.
+OnTyping = Callable[[int, str, bool], None]
 # What somebody was typing.
 _MESSAGES = frozenset({"m.room.message", "m.room.encrypted", "m.sticker"})
 
@@ -35,7 +37,7 @@ class Typing:
     def __init__(self, clock: Clock, wake_room: Callable[[int], None]) -> None:
         self._clock = clock
         self._wake_room = wake_room
-        self._current = clock.now_ms()
+        self._current = self._started = clock.now_ms()
         self._changed = RecentRooms()
         # By room: until when each user is typing, in the loop's time.
         self._typists: dict[int, dict[str, float]] = {}
@@ -44,11 +46,20 @@ class Typing:
         self._quiet: dict[int, bool] = {}
         self._wake_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
+        self._listeners: list[OnTyping] = []
+
+    def on_typing(self, listener: OnTyping) -> None:
+        """Call `listener` for who is typing, each time they say so, and for who is not any more."""
+        self._listeners.append(listener)
 
     @property
     def current(self) -> int:
         """The serial of the newest change."""
         return self._current
+
+    def is_forgotten(self, serial: int) -> bool:
+        """Whether the serial is of an earlier process: nobody knows any more who was typing then."""
+        return serial < self._started
 
     def list_rooms_since(self, room_nids: Collection[int], since: int) -> list[int]:
         """Those of the rooms whose typing users have changed after `since`."""
@@ -78,6 +89,7 @@ class Typing:
         if is_new and len(typists) >= MAX_TYPISTS:
             return
         typists[user_id] = until
+        self._tell(room_nid, user_id, is_typing=True)
         self._look_at(until)
         if is_new:
             self._announce(room_nid)
@@ -107,9 +119,14 @@ class Typing:
         typists = self._typists[room_nid]
         for user_id in user_ids:
             del typists[user_id]
+            self._tell(room_nid, user_id, is_typing=False)
         if not typists:
             del self._typists[room_nid]
         self._announce(room_nid)
+
+    def _tell(self, room_nid: int, user_id: str, is_typing: bool) -> None:
+        for listener in self._listeners:
+            listener(room_nid, user_id, is_typing)
 
     def _announce(self, room_nid: int) -> None:
         self._rendered.pop(room_nid, None)

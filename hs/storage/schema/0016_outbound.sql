@@ -5,6 +5,9 @@
 CREATE INDEX memberships_by_server ON memberships (room_nid, (substr(user_id, strpos(user_id, ':') + 1)))
     WHERE membership = 'join';
 
+-- The rooms of a user of another server; those of ours are in local_memberships.
+CREATE INDEX memberships_by_user ON memberships (user_id, room_nid) WHERE membership = 'join';
+
 -- Up to where events are sent, or the servers that lack them are in outbound_behind. One row.
 CREATE TABLE outbound_position (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
