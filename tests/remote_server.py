@@ -172,13 +172,15 @@ class RemoteServer:
 
     async def greet_until(self, destination: str, is_so: Callable[[], Any]) -> None:
         """Say now and then that it is here again, until `is_so`: who has found it down does not believe it at once."""
-        while not is_so():
+        for _ in range(int(WAIT_S / _GREETING_S)):
             await self.send(destination)
             try:
                 async with asyncio.timeout(_GREETING_S):
                     await self._wait_until(is_so)
+                return
             except TimeoutError:
                 continue
+        await self.wait_until(is_so)
 
     async def wait_for(self, method: str, part: str, count: int = 1) -> Received:
         """The `count`th request whose path has `part` in it."""
@@ -323,6 +325,21 @@ class RemoteServer:
         room = RemoteRoom.from_join(version_id, keys, answer.body["state"], answer.body["auth_chain"], join)
         self.world.rooms[room_id] = room
         return room
+
+    async def catch_up(self, destination: str, room: RemoteRoom) -> None:
+        """Ask for what is missing before events that wait in the room, until none waits."""
+        while room.waiting:
+            body = {
+                "latest_events": [*room.waiting],
+                "earliest_events": [event.event_id for event in room.extremities],
+                "limit": 20,
+            }
+            parts = ("v1", "get_missing_events", room.room_id)
+            answer = await self.ask(destination, "POST", *parts, body=body)
+            assert answer.status == 200, answer
+            assert answer.body["events"], f"nobody tells what comes before {[*room.waiting]}"
+            for pdu in answer.body["events"]:
+                room.receive(pdu)
 
     def sign(self, proto: Mapping[str, Any], version_id: str) -> tuple[Pdu, str]:
         """A template of another server as a finished event, and its id."""
