@@ -10,6 +10,7 @@ from hs.accounts.moderation import Moderation
 from hs.accounts.openid import OpenIdTokens
 from hs.accounts.propagation import AccountRooms
 from hs.accounts.push_rules import UserPushRules
+from hs.accounts.remote_profiles import RemoteProfiles
 from hs.accounts.room_moves import RoomMoves
 from hs.admin_api.register import RegisterApi
 from hs.client_api.account import AccountApi
@@ -48,9 +49,11 @@ from hs.directory.aliases import AliasDirectory, RoomFacts
 from hs.directory.overviews import RoomOverviews
 from hs.directory.public_rooms import PublicRooms
 from hs.directory.remote_aliases import RemoteAliases
+from hs.directory.remote_lists import RemoteLists
 from hs.directory.spaces import SpaceTrees
 from hs.engine import Engine
 from hs.http.rate_limit import RateLimiter
+from hs.net.federation_client import FederationClient
 from hs.people import People
 from hs.readers import Readers
 from hs.rooms.annotations import Annotations
@@ -80,12 +83,12 @@ def build_apis(
     readers: Readers,
     account_rooms: AccountRooms,
     entrances: RoomEntrances,
-    remote_aliases: RemoteAliases | None,
+    client: FederationClient | None,
 ) -> Mapping[str, Sequence[object]]:
     """The API objects of "client" and "admin"."""
     return {
         "client": [
-            *_account_apis(config, limiter, people, account_rooms),
+            *_account_apis(config, limiter, people, account_rooms, client),
             OpenIdApi(OpenIdTokens(OpenIdTokenStore(database), clock), config.server_name),
             ReportsApi(
                 ReportStore(database),
@@ -96,14 +99,18 @@ def build_apis(
                 clock,
                 config.server_name,
             ),
-            *_room_apis(config, database, clock, gate, people, engine, readers, entrances, remote_aliases),
+            *_room_apis(config, database, clock, gate, people, engine, readers, entrances, client),
         ],
         "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],
     }
 
 
 def _account_apis(
-    config: Config, limiter: RateLimiter, people: People, account_rooms: AccountRooms
+    config: Config,
+    limiter: RateLimiter,
+    people: People,
+    account_rooms: AccountRooms,
+    client: FederationClient | None,
 ) -> list[object]:
     management = AccountManagement(
         people.users, people.passwords, people.tokens, people.profiles, account_rooms.tell_rooms
@@ -121,7 +128,7 @@ def _account_apis(
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),
         ModerationApi(Moderation(people.users, people.tokens, config.server_name)),
-        ProfileApi(people.profiles, account_rooms.tell_rooms),
+        ProfileApi(people.profiles, account_rooms.tell_rooms, RemoteProfiles(client) if client else None),
         AccountDataApi(AccountData(people.account_data)),
         TagsApi(AccountData(people.account_data)),
         PushRulesApi(UserPushRules(people.account_data)),
@@ -139,12 +146,13 @@ def _room_apis(
     engine: Engine,
     readers: Readers,
     entrances: RoomEntrances,
-    remote_aliases: RemoteAliases | None,
+    client: FederationClient | None,
 ) -> list[object]:
     members, directory_store = MembershipStore(database), DirectoryStore(database)
     facts = RoomFacts(engine.states, engine.events, members)
     overview_store = OverviewStore(database)
     overviews = RoomOverviews(overview_store, engine.rooms, engine.events)
+    remote_aliases = RemoteAliases(client) if client else None
     directory = AliasDirectory(
         directory_store, engine.rooms, facts, engine.writer, clock, config.server_name, remote_aliases
     )
@@ -168,6 +176,7 @@ def _room_apis(
             directory,
             PublicRooms(directory_store, engine.rooms, engine.events),
             config.server_name,
+            RemoteLists(client) if client else None,
         ),
         MessagesApi(engine.rooms, readers.access, readers.pagination),
         RelationsApi(engine.rooms, readers.access, readers.relations),

@@ -113,7 +113,7 @@ class AccountServer:
             RegistrationApi(self.registration, self.login, auth, self.is_registration_enabled),
             AccountApi(accounts, auth),
             DevicesApi(Devices(self.users, self.tokens), auth),
-            ProfileApi(self.profiles, self._on_profile_change),
+            ProfileApi(self.profiles, self._on_profile_change, None),
             AccountDataApi(self.account_data),
             FiltersApi(Filters(FilterStore(self.database))),
             PushRulesApi(UserPushRules(self.account_data_store)),

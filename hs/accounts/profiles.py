@@ -11,6 +11,7 @@ import msgspec
 from cachetools import LRUCache
 
 from hs.matrix.errors import BadJson, InvalidParam, KeyTooLarge, NotFound, ProfileTooLarge
+from hs.matrix.ids import server_of
 from hs.storage.profiles import ProfileStore
 
 # These go into member events.
@@ -46,6 +47,10 @@ class Profiles:
         self._server_name = server_name
         self._cache: LRUCache[str, _Known] = LRUCache(_CACHED)
         self._changes = 0
+
+    def is_local(self, user_id: str) -> bool:
+        """Whether the user is one of this server."""
+        return server_of(user_id) == self._server_name
 
     async def member_fields(self, user_id: str) -> dict[str, str]:
         """`displayname` and `avatar_url` as they go into a member event; absent where not set, {} for others' users."""
@@ -135,7 +140,7 @@ class Profiles:
     async def _find(self, user_id: str) -> _Known | None:
         if user_id in self._cache:
             return self._cache[user_id]
-        if user_id.partition(":")[2] != self._server_name:
+        if not self.is_local(user_id):
             return None
         before = self._changes
         row = await self._store.find_profile(user_id)

@@ -11,6 +11,7 @@ from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
 from hs.directory.public_rooms import PublicRooms, search_of
+from hs.directory.remote_lists import RemoteLists
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
 from hs.matrix.errors import NotFound
 from hs.matrix.ids import parse_room_id
@@ -64,12 +65,19 @@ class DirectoryApi:
     """Finds and publishes rooms."""
 
     def __init__(
-        self, rooms: RoomStore, directory: AliasDirectory, public_rooms: PublicRooms, server_name: str
+        self,
+        rooms: RoomStore,
+        directory: AliasDirectory,
+        public_rooms: PublicRooms,
+        server_name: str,
+        remote_lists: RemoteLists | None,
     ) -> None:
+        """`remote_lists` is None where this server keeps to itself."""
         self._rooms = rooms
         self._directory = directory
         self._public_rooms = public_rooms
         self._server_name = server_name
+        self._remote_lists = remote_lists
 
     @endpoint("PUT", *v3("/directory/room/{alias}"), auth=Auth.USER, limit="other")
     async def put_alias(self, caller: Caller, alias: str, body: AliasBody) -> Empty:
@@ -110,16 +118,19 @@ class DirectoryApi:
         await self._directory.set_visibility(caller.user_id, caller.is_admin, room, is_public)
         return Empty()
 
-    @endpoint("GET", *v3("/publicRooms"), auth=Auth.NONE, limit="other")
-    async def get_public_rooms(self, query: ListQuery) -> dict[str, Any]:
-        """The published rooms, a page at a time."""
-        self._check_server(query.server)
+    @endpoint("GET", *v3("/publicRooms"), auth=Auth.OPTIONAL_USER, limit="other")
+    async def get_public_rooms(self, caller: Caller | None, query: ListQuery) -> dict[str, Any]:
+        """The published rooms, a page at a time; other servers are asked for users only."""
+        if query.server is not None and query.server != self._server_name:
+            request = {"limit": query.limit, "since": query.since}
+            return await self._ask(None if caller is None else query.server, request)
         return await self._public_rooms.list_page(search_of(None, None), query.limit, query.since)
 
     @endpoint("POST", *v3("/publicRooms"), auth=Auth.USER, limit="other")
     async def post_public_rooms(self, caller: Caller, query: ServerQuery, body: ListBody) -> dict[str, Any]:
         """The published rooms that match a filter."""
-        self._check_server(query.server)
+        if query.server is not None and query.server != self._server_name:
+            return await self._ask(query.server, msgspec.to_builtins(body))
         if body.third_party_instance_id and not body.include_all_networks:
             # Rooms of other networks come with application services, and there are none yet.
             return {"chunk": [], "total_room_count_estimate": 0}
@@ -127,6 +138,7 @@ class DirectoryApi:
         search = search_of(wanted.generic_search_term, wanted.room_types)
         return await self._public_rooms.list_page(search, body.limit, body.since)
 
-    def _check_server(self, server: str | None) -> None:
-        if server is not None and server != self._server_name:
-            raise NotFound("the lists of other servers cannot be asked yet")
+    async def _ask(self, server: str | None, request: dict[str, Any]) -> dict[str, Any]:
+        if self._remote_lists is None or server is None:
+            raise NotFound("the lists of other servers cannot be asked")
+        return await self._remote_lists.list_page(server, request)

@@ -6,6 +6,7 @@ import msgspec
 
 from hs.accounts.finishing import Finisher
 from hs.accounts.profiles import Profiles, check_field_name
+from hs.accounts.remote_profiles import RemoteProfiles
 from hs.client_api.own_user import check_own
 from hs.client_api.paths import v3
 from hs.http.endpoint import Auth, Caller, Empty, RawJson, endpoint
@@ -23,24 +24,38 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class ProfileApi:
     """Shows profiles of everybody and changes the caller's."""
 
-    def __init__(self, profiles: Profiles, on_profile_change: Callable[[str], Awaitable[None]]) -> None:
-        """`on_profile_change` is awaited with the user id; it tells the rooms that the user is in."""
+    def __init__(
+        self,
+        profiles: Profiles,
+        on_profile_change: Callable[[str], Awaitable[None]],
+        remote: RemoteProfiles | None,
+    ) -> None:
+        """`on_profile_change` is awaited with the user id; it tells the rooms that the user is in.
+
+        `remote` is None where this server keeps to itself.
+        """
         self._profiles = profiles
+        self._remote = remote
         self._on_profile_change = on_profile_change
         self._finisher = Finisher()
 
-    @endpoint("GET", *_PROFILE, auth=Auth.NONE, limit="other")
-    async def get_profile(self, user_id: str) -> RawJson:
+    @endpoint("GET", *_PROFILE, auth=Auth.OPTIONAL_USER, limit="other")
+    async def get_profile(self, caller: Caller | None, user_id: str) -> RawJson:
         """The whole profile."""
-        parse_user_id(user_id)
-        return RawJson(await self._profiles.get_json(user_id))
+        return RawJson(await self._source(caller, user_id).get_json(user_id))
 
-    @endpoint("GET", *_FIELD, auth=Auth.NONE, limit="other")
-    async def get_profile_field(self, user_id: str, field: str) -> RawJson:
+    @endpoint("GET", *_FIELD, auth=Auth.OPTIONAL_USER, limit="other")
+    async def get_profile_field(self, caller: Caller | None, user_id: str, field: str) -> RawJson:
         """One field of the profile."""
-        parse_user_id(user_id)
-        value = await self._profiles.get_field_json(user_id, field)
+        check_field_name(field)
+        value = await self._source(caller, user_id).get_field_json(user_id, field)
         return RawJson(b'{"%b":%b}' % (field.encode(), value))
+
+    def _source(self, caller: Caller | None, user_id: str) -> Profiles | RemoteProfiles:
+        """Who knows the user. Other servers are asked for users only: strangers cannot have us ask anybody."""
+        parse_user_id(user_id)
+        is_remote = not self._profiles.is_local(user_id) and caller is not None
+        return self._remote if is_remote and self._remote is not None else self._profiles
 
     @endpoint("PUT", *_FIELD, auth=Auth.USER, limit="profile")
     async def put_profile_field(self, caller: Caller, user_id: str, field: str, body: RawJson) -> Empty:
