@@ -104,6 +104,10 @@ class RoomExtras:
         if since is not None:
             if since.typing >= now.typing:
                 return {}
+            if self._typing.is_forgotten(since.typing):
+                # The client may show typists of before a restart, who stop without our noticing. Rooms that
+                # are told anyway say so; all others would make the first sync after a restart a long one.
+                return {nid: self._typing.render(nid) for nid in room_nids}
             changed = self._typing.list_rooms_since(room_nids, since.typing)
         else:
             changed = [nid for nid in room_nids if self._typing.list_users(nid)]

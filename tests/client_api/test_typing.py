@@ -137,3 +137,26 @@ async def test_a_restart_ends_typing_and_tokens_from_before_it_stay_good(
         await set_typing(alice, room_id, True)
         assert typing_in(await sync(bob, body["next_batch"]), room_id) == [alice.user_id]
         assert typing_in(await sync(bob, since), room_id) == [alice.user_id]
+
+
+async def test_what_was_typed_before_a_restart_ends_the_typing_after_it(
+    make_server: Callable[..., ServerProcess],  # noqa: F811
+) -> None:
+    server = make_server()
+    server.start()
+    async with aiohttp.ClientSession() as session:
+        town = Town(session, server.base_url, server.server_name)
+        alice, bob = await town.people("alice", "bob")
+        room_id = await shared_room(alice, bob)
+        await set_typing(alice, room_id, True)
+        body = await sync(bob)
+        assert typing_in(body, room_id) == [alice.user_id]
+    server.stop()
+    server.start()
+    async with aiohttp.ClientSession() as session:
+        alice.session = bob.session = session
+        await alice.say(room_id, "what I was typing")
+        body = await sync(bob, body["next_batch"])
+        assert typing_in(body, room_id) == []
+        await alice.say(room_id, "more")
+        assert typing_in(await sync(bob, body["next_batch"]), room_id) is None
