@@ -31,6 +31,8 @@ class RelationsQuery(msgspec.Struct):
     to: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
     recurse: bool | None = None
+    # Its name before it was accepted.
+    unstable_recurse: bool | None = msgspec.field(default=None, name="org.matrix.msc3981.recurse")
 
 
 class ThreadsQuery(msgspec.Struct):
@@ -91,13 +93,14 @@ class RelationsApi:
     ) -> RawJson:
         for what, name in (("the relation type", children.rel_type), ("the event type", children.type)):
             check_name(what, name or "")
+        recurse = query.unstable_recurse if query.recurse is None else query.recurse
         request = RelationsRequest(
-            replace(children, depth=RECURSION_DEPTH) if query.recurse else children,
+            replace(children, depth=RECURSION_DEPTH) if recurse else children,
             query.dir == "b",
             None if query.from_ is None else parse_pagination_token(query.from_),
             None if query.to is None else parse_pagination_token(query.to),
             _DEFAULT_LIMIT if query.limit is None else max(1, min(query.limit, _MAX_LIMIT)),
-            query.recurse,
+            recurse,
         )
         try:
             room = await get_own_room(self._rooms, room_id)

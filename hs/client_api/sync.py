@@ -22,6 +22,8 @@ _CACHED_FILTERS = 10_000
 # Texts of inline filters are remembered up to this length: 10 MB of them at the most.
 _LONGEST_REMEMBERED = 1_000
 _CACHED_TOKENS = 10_000
+_UNSTABLE = "org.matrix.msc4222."
+_UNSTABLE_NAME = f"{_UNSTABLE}state_after".encode()
 
 
 class SyncQuery(msgspec.Struct):
@@ -33,6 +35,8 @@ class SyncQuery(msgspec.Struct):
     set_presence: Literal["online", "offline", "unavailable"] = "online"
     timeout: int = 0
     use_state_after: bool = False
+    # Its name before it was accepted, which the answer's member has, too.
+    unstable_use_state_after: bool = msgspec.field(default=False, name=_UNSTABLE + "use_state_after")
 
 
 class FilterSource(Protocol):
@@ -64,13 +68,15 @@ class SyncApi:
     )
     async def get_sync(self, caller: Caller, query: SyncQuery) -> RawJson:
         """What the caller's device lacks since its token."""
+        uses_unstable_name = query.unstable_use_state_after and not query.use_state_after
         request = SyncRequest(
             Viewer(caller.user_id, caller.device_id),
             await self._find_filter(caller.user_id, query.filter),
             None if query.since is None else self._parse_token(query.since),
             timeout_ms=min(max(query.timeout, 0), MAX_TIMEOUT_MS),
             full_state=query.full_state,
-            state_after=query.use_state_after,
+            state_after=query.use_state_after or query.unstable_use_state_after,
+            state_after_name=_UNSTABLE_NAME if uses_unstable_name else b"state_after",
             set_presence=query.set_presence,
         )
         return RawJson(await self._sync.sync(request))

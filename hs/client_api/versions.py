@@ -29,6 +29,14 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc3030.stable": True,
     # Published rooms of a type, such as spaces.
     "org.matrix.msc3827.stable": True,
+    # Relations of relations.
+    "org.matrix.msc3981": True,
+    # Summaries of rooms, and rooms shared with somebody.
+    "org.matrix.msc3266": True,
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
+    # The state at the end of a sync's timeline.
+    "org.matrix.msc4222": True,
     # m.mentions.
     "org.matrix.msc3952_intentional_mentions": True,
     # Redactions sent like any other event, whatever the room's version.

@@ -59,7 +59,7 @@ class RoomSections:
             # Since v1.16: `state` is left out where the client has asked for the state after the timeline.
             b'"%b":{"events":[%b]}'
             % (
-                b"state_after" if window.state_after else b"state",
+                window.state_after_name if window.state_after else b"state",
                 b",".join(await self._render(window, viewer, wanted, state)),
             ),
         ]

@@ -18,9 +18,12 @@ class SyncRequest:
     timeout_ms: int
     full_state: bool = False
     state_after: bool = False
+    # The member of the answer's rooms that has it.
+    state_after_name: bytes = b"state_after"
     set_presence: str = "online"
 
     @property
     def key(self) -> Hashable:
         """What requests for the same have in common."""
-        return self.viewer, self.wanted.definition, self.since, self.full_state, self.state_after
+        state_name = self.state_after and self.state_after_name
+        return self.viewer, self.wanted.definition, self.since, self.full_state, state_name

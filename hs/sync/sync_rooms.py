@@ -207,6 +207,7 @@ class SyncRooms:
             row.stream_ordering,
             is_new=request.since is not None and not was_in and came,
             state_after=request.state_after,
+            state_after_name=request.state_after_name,
             hides_state=not was_in and not came,
         )
 
@@ -234,6 +235,7 @@ def _window(request: SyncRequest, room: RoomInfo, upto: int, row: UserRoomRow, i
         joined_at=row.stream_ordering,
         full_state=request.full_state,
         state_after=request.state_after,
+        state_after_name=request.state_after_name,
     )
 
 
@@ -259,5 +261,5 @@ def _quiet(request: SyncRequest, now: StreamToken) -> list[bytes]:
     """Timeline and state of a room in which no event is new: clients expect them in every room."""
     return [
         b'"timeline":{"events":[],"limited":false,"prev_batch":"%b"}' % str(now.room).encode(),
-        b'"state_after":{"events":[]}' if request.state_after else b'"state":{"events":[]}',
+        b'"%b":{"events":[]}' % (request.state_after_name if request.state_after else b"state"),
     ]

@@ -28,6 +28,8 @@ class Window:
     joined_at: int | None = None
     full_state: bool = False
     state_after: bool = False
+    # The member of the room's section that has the state after it.
+    state_after_name: bytes = b"state_after"
     # The user has not been in the room at any time of the window: its state is none of their business.
     hides_state: bool = False
 

@@ -1,16 +1,17 @@
 """Rooms from outside: summaries, the rooms of a space, rooms that two people share."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.people import Answer, Person, Town
+from tests.people import Answer, Person, Town, Visitor
 
 V1 = "/_matrix/client/v1"
 
 
-async def ask(person: Person, *parts: str, **query: Any) -> Answer:
+async def ask(person: Visitor, *parts: str, **query: Any) -> Answer:
     """The answer to GET /_matrix/client/v1/part/part..."""
     path = V1 + "".join("/" + quote(part, safe="") for part in parts)
     texts = {name.rstrip("_"): str(value) for name, value in query.items() if value is not None}
@@ -102,12 +103,44 @@ class TestSummary:
         await bob.join(hall)
         assert (await ask(bob, "room_summary", room_id)).body["allowed_room_ids"] == [hall]
 
+    async def test_who_has_no_token_sees_what_is_open_to_everybody(self, town: Town) -> None:
+        alice = await town.person("alice")
+        alias_name = alice.user_id[1:].partition(":")[0]
+        room_id = await alice.create_room(preset="public_chat", room_alias_name=alias_name)
+        theirs = dict((await ask(alice, "room_summary", room_id)).body)
+        assert theirs.pop("membership") == "join"
+        for what in (room_id, f"#{alias_name}:{town.server_name}"):
+            assert (await ask(town.visitor, "room_summary", what)).body == theirs
+        hall = await alice.create_room(preset="public_chat")
+        allow = [{"type": "m.room_membership", "room_id": hall}]
+        rules: list[tuple[dict[str, Any], int]] = [
+            ({"join_rule": "invite"}, 404),
+            ({"join_rule": "knock"}, 200),
+            ({"join_rule": "restricted", "allow": allow}, 404),
+            ({"join_rule": "knock_restricted", "allow": allow}, 200),
+            ({"join_rule": "private"}, 404),
+        ]
+        for rule, status in rules:
+            await alice.set_state(room_id, "m.room.join_rules", rule)
+            answer = await ask(town.visitor, "room_summary", room_id)
+            assert answer.status == status, rule
+            assert "membership" not in answer.body
+        await alice.set_state(room_id, "m.room.history_visibility", {"history_visibility": "world_readable"})
+        assert (await ask(town.visitor, "room_summary", room_id)).body["world_readable"] is True
+
+    async def test_a_token_that_is_none_is_refused(self, town: Town) -> None:
+        alice = await town.person("alice")
+        room_id = await alice.create_room(preset="public_chat")
+        await alice.post("logout")
+        assert (await ask(alice, "room_summary", room_id)).error == (401, "M_UNKNOWN_TOKEN")
+
     @pytest.mark.parametrize("what", ["!nothing:hs", "#nothing:hs", "nothing", "@user:hs", "!\x00"])
     async def test_what_is_not_there(self, town: Town, what: str) -> None:
-        alice = await town.person("alice")
-        answer = await ask(alice, "room_summary", what)
-        assert answer.status in (400, 404)
-        assert answer.errcode in ("M_NOT_FOUND", "M_INVALID_PARAM")
+        alice: Visitor = await town.person("alice")
+        for person in (alice, town.visitor):
+            answer = await ask(person, "room_summary", what)
+            assert answer.status in (400, 404)
+            assert answer.errcode in ("M_NOT_FOUND", "M_INVALID_PARAM")
 
 
 class TestHierarchy:
@@ -189,6 +222,27 @@ class TestMutualRooms:
         for user_id in (carol.user_id, "@nobody:elsewhere.example"):
             body = (await ask(alice, "mutual_rooms", user_id=user_id)).body
             assert body == {"joined": [], "count": 0}
+
+    async def test_many_come_in_pages(
+        self, make_local_town: Callable[..., Awaitable[Town]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hs.client_api.spaces._SHARED_ROOMS", 2)
+        town = await make_local_town()
+        alice, bob = await town.people("alice", "bob")
+        shared = [await alice.create_room(preset="public_chat") for _ in range(3)]
+        for room_id in shared:
+            await bob.join(room_id)
+        unstable = "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms"
+        for path, start, end in (
+            (f"{V1}/mutual_rooms", "from", "next_batch"),
+            (unstable, "batch_token", "next_batch_token"),
+        ):
+            first = (await alice.raw("GET", f"{path}?{urlencode({'user_id': bob.user_id})}")).body
+            assert first.keys() == {"joined", "count", end}
+            rest = urlencode({"user_id": bob.user_id, start: first[end]})
+            last = (await alice.raw("GET", f"{path}?{rest}")).body
+            assert last.keys() == {"joined", "count"}
+            assert (first["joined"], last["joined"]) == (shared[:2], shared[2:])
 
     async def test_nonsense_is_refused(self, town: Town) -> None:
         alice = await town.person("alice")

@@ -161,6 +161,79 @@ async def relations_in_both_directions(town: Town) -> None:
         assert found == expected
 
 
+@checks("org.matrix.msc3981")
+async def relations_of_relations(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    root = await alice.say(room_id, "root")
+    reply = await reply_in_thread(alice, room_id, root, "t")
+    reaction = {"m.relates_to": {"rel_type": "m.annotation", "event_id": reply, "key": "x"}}
+    liked = await send(bob, room_id, "m.reaction", reaction, "r")
+    path = f"/_matrix/client/v1/rooms/{quote(room_id, safe='')}/relations/{quote(root, safe='')}"
+    for query, found in [
+        ("?org.matrix.msc3981.recurse=true", [liked, reply]),
+        ("?recurse=true", [liked, reply]),
+        ("?org.matrix.msc3981.recurse=false", [reply]),
+        ("", [reply]),
+    ]:
+        page = (await bob.raw("GET", path + query)).body
+        assert [event["event_id"] for event in page["chunk"]] == found, query
+        assert ("recursion_depth" in page) is bool(query)
+
+
+@checks("org.matrix.msc3266")
+async def summaries_of_rooms(town: Town) -> None:
+    alice, bob = await town.people("alice", "bob")
+    encryption = {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
+    room_id = await alice.create_room(preset="public_chat", name="Cheese", initial_state=[encryption])
+    secret = await alice.create_room(preset="private_chat")
+    for where in "summary/{}", "rooms/{}/summary":
+        path = f"/_matrix/client/unstable/im.nheko.summary/{where}"
+        for person, membership in (alice, "join"), (bob, "leave"), (town.visitor, None):
+            body = (await person.raw("GET", path.format(quote(room_id, safe="")))).body
+            assert (body["name"], body.get("membership")) == ("Cheese", membership)
+            assert body["im.nheko.summary.room_version"] == body["room_version"] == "12"
+            assert body["im.nheko.summary.encryption"] == body["encryption"] == "m.megolm.v1.aes-sha2"
+        answer = await bob.raw("GET", path.format(quote(secret, safe="")))
+        assert answer.error == (404, "M_NOT_FOUND")
+
+
+@checks("uk.half-shot.msc2666.query_mutual_rooms", "uk.half-shot.msc2666.query_mutual_rooms.stable")
+async def rooms_shared_with_somebody(town: Town) -> None:
+    alice, bob, room_id = await two_people_in_a_room(town)
+    user = quote(bob.user_id, safe="")
+    for path in "unstable/uk.half-shot.msc2666/user/mutual_rooms", "v1/mutual_rooms":
+        answer = await alice.raw("GET", f"/_matrix/client/{path}?user_id={user}")
+        assert answer.body["joined"] == [room_id]
+        answer = await alice.raw("GET", f"/_matrix/client/{path}")
+        assert answer.error == (400, "M_MISSING_PARAM")
+    path = f"/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms?user_id={user}"
+    assert (await alice.raw("GET", f"{path}&batch_token=1{'0' * 17}")).body["joined"] == []
+    assert (await alice.raw("GET", f"{path}&batch_token=x")).error == (400, "M_INVALID_PARAM")
+
+
+@checks("org.matrix.msc4222")
+async def the_state_after_the_timeline(town: Town) -> None:
+    alice, _, room_id = await two_people_in_a_room(town)
+    since = None
+    name = "org.matrix.msc4222.state_after"
+    for topic in "one", "two":
+        await alice.set_state(room_id, "m.room.topic", {"topic": topic})
+        query = {"org.matrix.msc4222.use_state_after": "true", **({} if since is None else {"since": since})}
+        body = (await alice.get("sync", **query)).body
+        room = body["rooms"]["join"][room_id]
+        assert {"state", "state_after", name} & room.keys() == {name}
+        topics = [e["content"]["topic"] for e in room[name]["events"] if e["type"] == "m.room.topic"]
+        assert topics == [topic]
+        both = (await alice.get("sync", **query, use_state_after="true")).body["rooms"]["join"][room_id]
+        assert {"state", "state_after", name} & both.keys() == {"state_after"}
+        since = body["next_batch"]
+    # Also where no event is new.
+    account_data = ("user", alice.user_id, "rooms", room_id, "account_data", "org.example.x")
+    await alice.put(*account_data, body={"x": 1})
+    query["since"] = since
+    assert (await alice.get("sync", **query)).body["rooms"]["join"][room_id][name] == {"events": []}
+
+
 @checks("org.matrix.msc3030", "org.matrix.msc3030.stable")
 async def events_by_time(town: Town) -> None:
     alice = await town.person("alice")
