@@ -133,15 +133,14 @@ async def start(
     edus = build_remote_edus(engine, readers, database, federation.acls)
     inbound, room_apis = build_room_apis(engine, database, signer, clock, federation, edus.on_edu)
     stack.push_async_callback(inbound.close)
-    served = {
+    served: dict[str, list[object]] = {
         "client": [*apis["client"], *_build_delegation(config.federation)],
-        "admin": apis["admin"],
-        "federation": [
-            *network.apis,
-            *room_apis,
-            *build_query_apis(engine, database, people, clock, federation.doors, config.server_name),
-        ],
+        "admin": [*apis["admin"]],
+        "federation": [],
     }
+    if config.federation.enabled:
+        queries = build_query_apis(engine, database, people, clock, federation.doors, config.server_name)
+        served["federation"] += [*network.apis, *room_apis, *queries]
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(
