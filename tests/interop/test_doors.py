@@ -24,6 +24,23 @@ async def set_join_rule(person: Person, room_id: str, rule: str, *spaces: str) -
 # --- invites
 
 
+@pytest.mark.parametrize("version_id", ["1", "2", "3", "6", "10", "11", "12"])
+async def test_an_invite_is_accepted(pair: Pair, version_id: str) -> None:
+    alice, bob = await pair.people()
+    room_id = await alice.create_room(preset="private_chat", name="Quiet room", room_version=version_id)
+    await alice.invite(room_id, bob.user_id)
+    bob_sees = Eyes(bob)
+    told = {event["type"]: event for event in await bob_sees.invite_state(room_id)}
+    assert told["m.room.name"]["content"] == {"name": "Quiet room"}
+    assert told["m.room.member"]["content"]["membership"] == "invite"
+    assert told["m.room.join_rules"]["content"]["join_rule"] == "invite"
+    await join_by(bob, room_id)
+    await bob_sees.membership(room_id, "join")
+    await Eyes(alice).sees_member(room_id, bob.user_id, "join")
+    said = await bob.say(room_id, "thank you")
+    await Eyes(alice).event(room_id, said)
+
+
 async def test_an_invite_is_declined(pair: Pair) -> None:
     alice, bob = await pair.people()
     room_id = await alice.create_room(preset="private_chat")
@@ -45,6 +62,32 @@ async def test_an_invite_is_taken_back(pair: Pair) -> None:
     answer = await alice.post("rooms", room_id, "kick", body={"user_id": bob.user_id})
     assert answer.status == 200
     assert (await try_join(bob, room_id, pair.here.server_name)).status == 403
+
+
+async def test_a_direct_chat_says_so(pair: Pair) -> None:
+    alice, bob = await pair.people()
+    room_id = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[bob.user_id])
+    bob_sees = Eyes(bob)
+    told = await bob_sees.invite_state(room_id)
+    [member] = [e for e in told if e["type"] == "m.room.member" and e["state_key"] == bob.user_id]
+    assert member["content"]["is_direct"] is True
+    assert member["sender"] == alice.user_id
+    await join_by(bob, room_id)
+    said = await bob.say(room_id, "hello")
+    await Eyes(alice).event(room_id, said)
+
+
+async def test_who_was_invited_there_invites_others_back(pair: Pair) -> None:
+    alice, bob = await pair.people()
+    carol = await pair.here.person("carol")
+    room_id = await alice.create_room(preset="private_chat", invite=[bob.user_id])
+    await Eyes(bob).membership(room_id, "invite")
+    await join_by(bob, room_id)
+    await bob.invite(room_id, carol.user_id)
+    await Eyes(carol).membership(room_id, "invite")
+    await join_by(carol, room_id)
+    bob_sees = Eyes(bob)
+    await bob_sees.sees_member(room_id, carol.user_id, "join")
 
 
 async def test_nobody_there_has_that_name(pair: Pair) -> None:
@@ -102,3 +145,43 @@ async def test_a_knock_is_refused(pair: Pair) -> None:
     await Eyes(alice).sees_member(room_id, bob.user_id, "knock")
     refused = await alice.post("rooms", room_id, "kick", body={"user_id": bob.user_id})
     assert refused.status == 200
+
+
+# --- restricted rooms
+
+
+@pytest.mark.parametrize(
+    ("version_id", "rule"),
+    [
+        ("8", "restricted"),
+        ("9", "restricted"),
+        ("12", "restricted"),
+        ("10", "knock_restricted"),
+        ("12", "knock_restricted"),
+    ],
+)
+async def test_members_of_a_space_come_in(pair: Pair, version_id: str, rule: str) -> None:
+    alice, bob = await pair.people()
+    carol = await pair.there.person("carol")
+    space = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    room_id = await alice.create_room(preset="private_chat", room_version=version_id)
+    await set_join_rule(alice, room_id, rule, space)
+    refused = await try_join(bob, room_id, pair.here.server_name)
+    assert refused.status == 403, refused
+    await join_by(bob, space, pair.here.server_name)
+    await Eyes(alice).sees_member(space, bob.user_id, "join")
+    await join_by(bob, room_id, pair.here.server_name)
+    alice_sees = Eyes(alice)
+    await alice_sees.sees_member(room_id, bob.user_id, "join")
+    content = alice_sees.state(room_id, "m.room.member", bob.user_id)
+    assert content["join_authorised_via_users_server"] == alice.user_id
+    # Their own server is in the room and in the space now, but nobody on it may let others in.
+    await join_by(carol, space, pair.here.server_name)
+    await join_by(carol, room_id, pair.here.server_name)
+    await alice_sees.sees_member(room_id, carol.user_id, "join")
+    # A new name does not copy who had let them in.
+    renamed = await carol.put("profile", carol.user_id, "displayname", body={"displayname": "Caroline"})
+    assert renamed.status == 200
+    await alice_sees.sees_name(room_id, carol.user_id, "Caroline")
+    content = alice_sees.state(room_id, "m.room.member", carol.user_id)
+    assert "join_authorised_via_users_server" not in content
