@@ -14,6 +14,7 @@ from hs.rooms.build import Signer
 from hs.rooms.checks import KeySource, PduChecker
 from hs.rooms.clock import Clock
 from hs.rooms.entrances import RoomEntrances
+from hs.rooms.far_events import FarEventsByTime
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.gaps import GapFiller
 from hs.rooms.handshakes import Handshakes
@@ -117,16 +118,31 @@ def build_room_apis(
     ]
 
 
-def build_entrances(
-    engine: Engine, database: Database, server_name: str, remote: RemoteRooms | None
-) -> RoomEntrances:
-    """How our users get into rooms; `remote` is None where this server keeps to itself."""
-    return RoomEntrances(
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Other servers, as the client API asks for them; None where this server keeps to itself."""
+
+    entrances: RoomEntrances
+    client: FederationClient | None
+    far_events: FarEventsByTime | None
+
+
+def build_elsewhere(
+    engine: Engine,
+    database: Database,
+    server_name: str,
+    federation: RoomFederation,
+    client: FederationClient | None,
+) -> Elsewhere:
+    """`client` is None where this server keeps to itself."""
+    entrances = RoomEntrances(
         engine.rooms,
         engine.memberships,
         engine.participation,
         engine.members,
         StrippedStateStore(database),
         server_name,
-        remote,
+        federation.remote if client else None,
     )
+    far_events = FarEventsByTime(federation.client, federation.backfiller, federation.attempts, server_name)
+    return Elsewhere(entrances, client, far_events if client else None)

@@ -52,6 +52,7 @@ from hs.directory.remote_aliases import RemoteAliases
 from hs.directory.remote_lists import RemoteLists
 from hs.directory.spaces import SpaceTrees
 from hs.engine import Engine
+from hs.federation import Elsewhere
 from hs.http.rate_limit import RateLimiter
 from hs.net.federation_client import FederationClient
 from hs.people import People
@@ -59,7 +60,6 @@ from hs.readers import Readers
 from hs.rooms.annotations import Annotations
 from hs.rooms.clock import Clock
 from hs.rooms.create import InviteGate
-from hs.rooms.entrances import RoomEntrances
 from hs.storage.aliases import DirectoryStore
 from hs.storage.annotations import AnnotationStore
 from hs.storage.database import Database
@@ -69,6 +69,7 @@ from hs.storage.openid_tokens import OpenIdTokenStore
 from hs.storage.overviews import OverviewStore
 from hs.storage.reports import ReportStore
 from hs.storage.timestamps import TimestampStore
+from hs.sync.far_timestamps import AllEventsByTime
 from hs.sync.timestamps import EventsByTime
 
 
@@ -82,13 +83,12 @@ def build_apis(
     engine: Engine,
     readers: Readers,
     account_rooms: AccountRooms,
-    entrances: RoomEntrances,
-    client: FederationClient | None,
+    elsewhere: Elsewhere,
 ) -> Mapping[str, Sequence[object]]:
     """The API objects of "client" and "admin"."""
     return {
         "client": [
-            *_account_apis(config, limiter, people, account_rooms, client),
+            *_account_apis(config, limiter, people, account_rooms, elsewhere.client),
             OpenIdApi(OpenIdTokens(OpenIdTokenStore(database), clock), config.server_name),
             ReportsApi(
                 ReportStore(database),
@@ -99,7 +99,7 @@ def build_apis(
                 clock,
                 config.server_name,
             ),
-            *_room_apis(config, database, clock, gate, people, engine, readers, entrances, client),
+            *_room_apis(config, database, clock, gate, people, engine, readers, elsewhere),
         ],
         "admin": [RegisterApi(people.registration, people.login, limiter, config.registration.shared_secret)],
     }
@@ -145,13 +145,13 @@ def _room_apis(
     people: People,
     engine: Engine,
     readers: Readers,
-    entrances: RoomEntrances,
-    client: FederationClient | None,
+    elsewhere: Elsewhere,
 ) -> list[object]:
     members, directory_store = MembershipStore(database), DirectoryStore(database)
     facts = RoomFacts(engine.states, engine.events, members)
     overview_store = OverviewStore(database)
     overviews = RoomOverviews(overview_store, engine.rooms, engine.events)
+    client = elsewhere.client
     remote_aliases = RemoteAliases(client) if client else None
     directory = AliasDirectory(
         directory_store, engine.rooms, facts, engine.writer, clock, config.server_name, remote_aliases
@@ -161,7 +161,7 @@ def _room_apis(
     return [
         RoomsApi(engine.creator, directory),
         UpgradeApi(engine.rooms, engine.upgrader, moves),
-        MembershipApi(engine.rooms, engine.memberships, entrances, directory, gate),
+        MembershipApi(engine.rooms, engine.memberships, elsewhere.entrances, directory, gate),
         SendApi(
             engine.rooms,
             engine.writer,
@@ -187,7 +187,10 @@ def _room_apis(
         TimestampsApi(
             engine.rooms,
             readers.access,
-            EventsByTime(TimestampStore(database), engine.events, readers.visibility),
+            AllEventsByTime(
+                EventsByTime(TimestampStore(database), engine.events, readers.visibility),
+                elsewhere.far_events,
+            ),
         ),
         SyncApi(readers.sync, people.filters),
         TypingApi(engine.rooms, readers.access, readers.typing, readers.presence.active),

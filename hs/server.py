@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from hs.accounts.propagation import AccountRooms
 from hs.config import Config, FederationConfig
 from hs.engine import Engine, build_engine
-from hs.federation import build_entrances, build_room_apis, build_room_federation
+from hs.federation import build_elsewhere, build_room_apis, build_room_federation
 from hs.federation_api.well_known import WellKnownApi
 from hs.federation_queries import build_query_apis
 from hs.gates import ServerGate
@@ -123,12 +123,11 @@ async def start(
         engine.memberships,
     )
     stack.push_async_callback(account_rooms.close)
-    remote = federation.remote if config.federation.enabled else None
-    entrances = build_entrances(engine, database, config.server_name, remote)
-    stack.push_async_callback(entrances.close)
     client = network.client if config.federation.enabled else None
+    elsewhere = build_elsewhere(engine, database, config.server_name, federation, client)
+    stack.push_async_callback(elsewhere.entrances.close)
     apis = build_apis(
-        config, database, clock, gate, limiter, people, engine, readers, account_rooms, entrances, client
+        config, database, clock, gate, limiter, people, engine, readers, account_rooms, elsewhere
     )
     edus = build_remote_edus(engine, readers, database, federation.acls)
     inbound, room_apis = build_room_apis(engine, database, signer, clock, federation, edus.on_edu)

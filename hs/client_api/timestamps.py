@@ -11,7 +11,7 @@ from hs.client_api.room_params import get_own_room
 from hs.http.endpoint import Auth, Caller, endpoint
 from hs.storage.rooms import RoomStore
 from hs.sync.access import RoomAccess
-from hs.sync.timestamps import EventsByTime
+from hs.sync.far_timestamps import AllEventsByTime
 
 
 class TimestampQuery(msgspec.Struct):
@@ -24,7 +24,7 @@ class TimestampQuery(msgspec.Struct):
 class TimestampsApi:
     """Finds events by time."""
 
-    def __init__(self, rooms: RoomStore, access: RoomAccess, by_time: EventsByTime) -> None:
+    def __init__(self, rooms: RoomStore, access: RoomAccess, by_time: AllEventsByTime) -> None:
         self._rooms = rooms
         self._access = access
         self._by_time = by_time

@@ -1,6 +1,11 @@
 """The server-server API: what other homeservers ask of us, endpoint by endpoint.
 
-    keys         our signing keys, and those of others that we vouch for as a notary
+    keys                          our signing keys, and those of others that we vouch for as a notary
+    transactions                  what is pushed to us
+    memberships, invites          users of theirs come into our rooms, ours are asked into theirs
+    events, state, timestamps     what they read of rooms that they are in
+    queries, public_rooms, spaces profiles, aliases, and rooms before one is in them
+    openid, version               open to everybody
 
 Rules:
 - A request is signed by its sender (`Auth.SERVER`); the parameter `origin` is that server's name. What the

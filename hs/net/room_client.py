@@ -75,6 +75,13 @@ class _Invited(msgspec.Struct):
     event: dict[str, Any]
 
 
+class Timed(msgspec.Struct):
+    """An event close to a time."""
+
+    event_id: str
+    origin_server_ts: int
+
+
 class _Nothing(msgspec.Struct):
     pass
 
@@ -181,6 +188,17 @@ class RoomClient:
             forced=True,
         )
         return decode_pdus(found.auth_chain)
+
+    async def timestamp_to_event(self, destination: str, room_id: str, ts: int, *, backwards: bool) -> Timed:
+        """The event closest to a time, in one direction, of those that the server has."""
+        return await self._client.get_json(
+            destination,
+            f"{_API}/v1/timestamp_to_event/{_q(room_id)}",
+            Timed,
+            query={"ts": ts, "dir": "b" if backwards else "f"},
+            max_bytes=_MAX_EVENT_BYTES,
+            timeout_s=_SHORT_TIMEOUT_S,
+        )
 
     # --- memberships: "join", "leave" and "knock" each take two steps
 

@@ -109,6 +109,13 @@ class Backfiller:
             task.add_done_callback(lambda done: self._running.pop(room.room_nid, None))
         return await asyncio.shield(task)
 
+    async def take_event(self, room: RoomInfo, server_name: str, event_id: str) -> bool:
+        """Take in one old event; whether there is more of the room's history now. Raises RemoteError."""
+        source = self._source
+        pdu = await source.client.get_event(server_name, event_id)
+        checked = await source.checker.check([pdu], room.version, room.room_id)
+        return await self._take_in(room, server_name, checked.events)
+
     async def close(self) -> None:
         """Stop what is under way."""
         tasks = list(self._running.values())

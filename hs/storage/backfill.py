@@ -63,6 +63,28 @@ class BackfillStore:
         )
         return has
 
+    async def has_missing_prev(self, room_nid: int, event_nid: int) -> bool:
+        """Whether we lack one of the event's previous events."""
+        has: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM events e JOIN backward_extremities b ON b.room_nid = e.room_nid "
+            "AND b.event_nid = ANY(e.prev_nids) WHERE e.room_nid = $1 AND e.event_nid = $2)",
+            room_nid,
+            event_nid,
+        )
+        return has
+
+    async def is_end(self, room_nid: int, event_nid: int) -> bool:
+        """Whether nothing that we have builds on the event, although it is no forward extremity."""
+        is_end: bool = await self._database.fetchval(
+            "SELECT NOT EXISTS (SELECT 1 FROM forward_extremities WHERE room_nid = $1 AND event_nid = $2) "
+            "AND NOT EXISTS (SELECT 1 FROM event_edges d JOIN events e USING (room_nid, event_nid) "
+            "WHERE d.room_nid = $1 AND d.prev_nid = $2 AND e.flags & $3 = 0)",
+            room_nid,
+            event_nid,
+            HIDDEN,
+        )
+        return is_end
+
     async def set_failed(self, room_nid: int, event_nids: Sequence[int], now_ms: int) -> None:
         """Note that nobody gave us these events; they are asked for again, but less and less often."""
         async with self._database.write() as writer:

@@ -4,12 +4,15 @@ Spec: server-server-api "Retrieving events", GET /state, /state_ids, /event_auth
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from cachetools import LRUCache
 
 from hs._fast.event_record import EventRecord
 from hs._fast.state_tree import Node
+from hs.matrix.errors import LimitExceeded, NotFound
 from hs.rooms.state import RoomStates
 from hs.rooms.whole_states import WholeStates
 from hs.storage.events import EventStore
@@ -21,6 +24,9 @@ from hs.sync.server_access import ServerAccess
 _KEPT_BYTES = 32 * 2**20
 # Whole states that are put together at once: 100 MB each where the room is one of the largest.
 _AT_ONCE = 2
+# Of one server, so many wait for that at most.
+_WAITING = 8
+_RETRY_MS = 5_000
 # Ids that one query reads.
 _CHUNK = 5_000
 
@@ -42,13 +48,14 @@ class ServerStates:
         self._events = events
         self._store = store
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = Counter[str]()
         # Which events a state consists of never changes.
         self._ids: LRUCache[tuple[int, int], bytes] = LRUCache(_KEPT_BYTES, getsizeof=len)
 
     async def state(self, origin: str, room_id: str, event_id: str) -> bytes:
         """The body of /state."""
         room, record = await self._access.open_at(origin, room_id, event_id)
-        async with self._turns:
+        async with self._turn(origin):
             state, chain = await self._whole.render(room, await self._states.before(record))
         return b'{"pdus":%b,"auth_chain":%b}' % (state, chain)
 
@@ -59,7 +66,7 @@ class ServerStates:
         key = (0, record.state_id) if record.state_key is None else (record.event_nid, 0)
         known = self._ids.get(key)
         if known is None:
-            async with self._turns:
+            async with self._turn(origin):
                 # Whoever waited for somebody else's turn finds what they have made.
                 known = self._ids.get(key) or await self._render_ids(room, await self._states.before(record))
             if len(known) < _KEPT_BYTES:
@@ -73,7 +80,24 @@ class ServerStates:
 
     async def _auth_chain(self, room: RoomInfo, record: EventRecord) -> Sequence[int]:
         found = await self._events.find_nids(room.room_nid, record.auth_event_ids)
-        return await self._whole.list_with_chain(room, list(found.values()))
+        try:
+            return await self._whole.list_with_chain(room, list(found.values()))
+        except LookupError as error:
+            raise NotFound("this server does not have all that the event rests on") from error
+
+    @asynccontextmanager
+    async def _turn(self, origin: str) -> AsyncIterator[None]:
+        """Until it is the server's turn; LimitExceeded where it asks for too much at once."""
+        if self._waiting[origin] >= _WAITING:
+            raise LimitExceeded("your server asks for too many states at once", retry_after_ms=_RETRY_MS)
+        self._waiting[origin] += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._waiting[origin] -= 1
+            if not self._waiting[origin]:
+                del self._waiting[origin]
 
     async def _render_ids(self, room: RoomInfo, root: Node) -> bytes:
         state, chain = await self._whole.list_nids(room, root)

@@ -13,7 +13,7 @@ from hs._fast.state_tree import Node
 from hs.matrix.errors import InvalidParam
 from hs.matrix.ids import server_of
 from hs.rooms.state import RoomStates
-from hs.storage.events import EventStore
+from hs.storage.events import EventStore, Flag
 from hs.storage.history import HistoryStore
 from hs.storage.rooms import RoomInfo
 from hs.sync.visibility import Seen
@@ -47,10 +47,8 @@ class ServerVisibility:
 
     async def was_in(self, origin: str, record: EventRecord) -> bool:
         """Whether a user of the server was in the room when the event was sent."""
-        sides = [self._states.after(record)]
-        if record.state_key is not None:
-            # Whoever leaves was there before.
-            sides.append(await self._states.before(record))
+        # Whoever leaves was there before.
+        sides = [self._states.after(record), await self._before(record)]
         return "join" in [await self._membership(record.room_nid, root, origin) for root in sides]
 
     async def filter(self, origin: str, records: Sequence[EventRecord]) -> list[Seen]:
@@ -75,7 +73,7 @@ class ServerVisibility:
             sides = [(self._states.after(record), visibilities[record.state_id])]
             if (record.type, record.state_key) == _VISIBILITY:
                 # What changes the rule is seen by whoever may see either side of it.
-                before = await self._states.before(record)
+                before = await self._before(record)
                 sides.append((before, await self._visibility(record.room_nid, before)))
             for root, visibility in sides:
                 if visibility == "world_readable":
@@ -99,6 +97,11 @@ class ServerVisibility:
         nids = [state.get(_VISIBILITY, 0) for state in states]
         found = await self._events.get_many([*{nid for nid in nids if nid}])
         return {id: _text(found.get(nid), "history_visibility") for id, nid in zip(roots, nids, strict=True)}
+
+    async def _before(self, record: EventRecord) -> Node:
+        if record.flags & (Flag.OUTLIER | Flag.REJECTED):
+            return self._states.after(record)
+        return await self._states.before(record)
 
     async def _visibility(self, room_nid: int, root: Node) -> str:
         nid = await self._states.get(room_nid, root, *_VISIBILITY)
