@@ -299,3 +299,33 @@ async def test_events_by_time(federated_town: Town, remote: RemoteServer, asker:
         federated_town.server_name, "GET", old_path, query={"ts": str(10**15), "dir": "b"}
     )
     assert answer.body["event_id"] == last
+
+
+async def test_state_from_before_we_came_is_passed_on(
+    federated_town: Town,
+    remote: RemoteServer,
+    asker: Asker,
+    make_remote: Callable[..., Awaitable[RemoteServer]],
+) -> None:
+    bob, room = await federated_town.person("bob"), remote.make_room(VERSION)
+    joined = await bob.ask("POST", "join", room.room_id, query={"via": remote.name})
+    assert joined.status == 200, joined
+    stranger = Asker(await make_remote(), federated_town.server_name)
+    join = room.newest
+    for event in room.events:
+        answer = await asker.get("event", event.event_id)
+        assert (answer.status, ids(answer.body["pdus"])) == (200, [event.event_id])
+        assert (await stranger.get("event", event.event_id)).error == (403, "M_FORBIDDEN")
+        auth = await asker.get("event_auth", room.room_id, event.event_id)
+        assert sorted(ids(auth.body["auth_chain"])) == sorted(
+            one.event_id for one in room.auth_chain([event]) if one is not event
+        )
+        assert (await stranger.get("event_auth", room.room_id, event.event_id)).error == (403, "M_FORBIDDEN")
+    state = await asker.get("state_ids", room.room_id, event_id=join.event_id)
+    assert sorted(state.body["pdu_ids"]) == sorted(one.event_id for one in room.state(join.before).values())
+    # What the room was before we came, we do not know.
+    first = room.events[0].event_id
+    assert (await asker.get("state", room.room_id, event_id=first)).error == (404, "M_NOT_FOUND")
+    assert (await stranger.get("state", room.room_id, event_id=first)).error == (403, "M_FORBIDDEN")
+    page = await asker.get("backfill", room.room_id, v=join.event_id, limit="10")
+    assert ids(page.body["pdus"]) == [join.event_id]
