@@ -14,6 +14,7 @@ from tests.federation_fixtures import (
     federated,  # noqa: F401
     federated_town,  # noqa: F401
     make_remote,  # noqa: F401
+    network,  # noqa: F401
     remote,  # noqa: F401
     run_federated,
 )
