@@ -13,7 +13,9 @@ _TURNS = 10
 
 
 @asynccontextmanager
-async def listening(handler: Handler, host: str, port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
+async def listening(
+    handler: Handler, host: str, port: int, context: ssl.SSLContext | None
+) -> AsyncIterator[int]:
     """The port; 0 takes a free one."""
     server = web.Server(handler, auto_decompress=False)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)

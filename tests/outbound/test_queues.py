@@ -82,7 +82,10 @@ def test_receipts_of_several_threads_go_side_by_side() -> None:
     queue = ServerQueue("there.example")
     threads = ["", "main", "$root"]
     queue.edus.put_receipts(
-        [ReceiptEntry("!a", "@x:y", thread_id, f"${number}", number) for number, thread_id in enumerate(threads)]
+        [
+            ReceiptEntry("!a", "@x:y", thread_id, f"${number}", number)
+            for number, thread_id in enumerate(threads)
+        ]
     )
     [body] = drain(queue)
     found = [edu["content"]["!a"]["m.read"]["@x:y"]["data"].get("thread_id", "") for edu in body["edus"]]
