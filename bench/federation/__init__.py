@@ -1,0 +1,1 @@
+"""Federation under load: our server alone, with scripted receivers."""
