@@ -1,7 +1,8 @@
 """Stretches of history for other servers: backfill, and what they have missed.
 
 Spec: server-server-api "Backfilling and retrieving missing events". Events that the server may not see are given
-redacted, so that its history stays whole; rejected ones are not given at all, but passed on the way back.
+redacted, so that its history stays whole; rejected ones are not given at all, but passed on the way back. State is
+never redacted for who is in the room: they get it by GET /state, too, and must not take a redacted copy for the event.
 """
 
 import heapq
@@ -107,7 +108,8 @@ class ServerHistory:
 
     async def _list_pdus(self, origin: str, opened: OpenRoom, event_nids: Sequence[int]) -> list[bytes]:
         records = await self._events.get_many(event_nids)
-        hidden = await self._visibility.list_hidden(origin, list(records.values()), is_in=opened.is_in)
+        judged = [one for one in records.values() if one.state_key is None or not opened.is_in]
+        hidden = await self._visibility.list_hidden(origin, judged, is_in=opened.is_in)
         pdus = await self._pdus.get_many(event_nids, hidden)
         return [pdus[nid] for nid in event_nids if nid in pdus]
 
