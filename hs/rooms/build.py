@@ -137,6 +137,9 @@ class EventBuilder:
         """
         draft = _with_redacts(draft, stage.head.room.version)
         check_draft(draft)
+        if not stage.head.extremities:
+            # We know of the room, by an invite, but nobody of ours is in it.
+            raise Forbidden("you are not in this room")
         if draft.transaction is not None:
             key = TransactionKey(draft.sender, draft.transaction.device_id, draft.transaction.key)
             done = stage.find_done(key)

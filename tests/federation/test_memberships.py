@@ -1,6 +1,7 @@
 """Members come and go across servers; what is not what it says it is stays outside."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.eyes import Eyes
 from tests.people import Person, Town
 from tests.remote_room import Pdu, with_bad_signature
 from tests.remote_room_answers import stripped_state
+from tests.remote_scripts import refuse
 from tests.remote_server import RemoteServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -149,3 +151,55 @@ async def test_make_join_says_why_not(federated_town: Town, remote: RemoteServer
     assert (await ask(public, bob, ver=["12"])).status == 200  # it would shut ourselves out: not taken
     await alice.set_state(public, "m.room.member", {"membership": "ban"}, bob)
     assert (await ask(public, bob, ver=["12"])).error == (403, "M_FORBIDDEN")
+
+
+async def test_a_room_seen_from_outside_answers_like_a_room(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    """All that we have of it is an invite."""
+    bob, room = await federated_town.person("bob"), remote.make_room(join_rule="invite")
+    event, answer = await invite(remote, room, federated_town, bob.user_id)
+    assert answer.status == 200, answer
+    await Eyes(bob).membership(room.room_id, "invite")
+    remote.script("*", "", refuse(403, "M_FORBIDDEN"))
+    requests: list[tuple[str, tuple[str, ...], Any]] = [
+        ("GET", ("messages",), None),
+        ("GET", ("state",), None),
+        ("GET", ("state", "m.room.name", ""), None),
+        ("GET", ("members",), None),
+        ("GET", ("joined_members",), None),
+        ("GET", ("event", event.event_id), None),
+        ("GET", ("context", event.event_id), None),
+        ("GET", ("aliases",), None),
+        ("GET", ("initialSync",), None),
+        ("GET", ("threads",), None),
+        ("PUT", ("send", "m.room.message", "txn"), {"body": "x"}),
+        ("PUT", ("state", "m.room.topic", ""), {"topic": "x"}),
+        ("PUT", ("redact", event.event_id, "txn"), {}),
+        ("PUT", ("typing", bob.user_id), {"typing": True}),
+        ("POST", ("receipt", "m.read", event.event_id), {}),
+        ("POST", ("read_markers",), {"m.read": event.event_id}),
+        ("POST", ("invite",), {"user_id": bob.user_id}),
+        ("POST", ("kick",), {"user_id": remote.user("alice")}),
+        ("POST", ("ban",), {"user_id": remote.user("alice")}),
+        ("POST", ("unban",), {"user_id": remote.user("alice")}),
+        ("POST", ("forget",), {}),
+        ("POST", ("upgrade",), {"new_version": "12"}),
+        ("POST", ("join",), {}),
+    ]
+    for method, parts, body in requests:
+        refused = await bob.ask(method, "rooms", room.room_id, *parts, body=body)
+        assert 400 <= refused.status < 500, (method, parts, refused)
+    for url in (
+        f"/_matrix/client/v1/room_summary/{quote(room.room_id)}",
+        f"/_matrix/client/v1/rooms/{quote(room.room_id)}/hierarchy",
+        f"/_matrix/client/v1/rooms/{quote(room.room_id)}/timestamp_to_event?ts=1&dir=f",
+        f"/_matrix/client/v1/rooms/{quote(room.room_id)}/relations/{quote(event.event_id)}",
+    ):
+        refused = await bob.ask_raw("GET", url)
+        assert refused.status < 500, (url, refused)
+    assert (await bob.get("initialSync")).status == 200
+    # Who comes later joins through another server, not into an empty room of ours.
+    remote.behave()
+    joined = await bob.ask("POST", "join", room.room_id, query={"via": remote.name})
+    assert joined.status == 200, joined
