@@ -185,3 +185,21 @@ async def test_members_of_a_space_come_in(pair: Pair, version_id: str, rule: str
     await alice_sees.sees_name(room_id, carol.user_id, "Caroline")
     content = alice_sees.state(room_id, "m.room.member", carol.user_id)
     assert "join_authorised_via_users_server" not in content
+
+
+# --- aliases
+
+
+async def test_a_room_is_joined_by_its_alias(pair: Pair) -> None:
+    alice, bob = await pair.people()
+    name = bob.user_id[1:].partition(":")[0] + "-alias"
+    room_id = await alice.create_room(preset="public_chat", room_alias_name=name)
+    alias = f"#{name}:{pair.here.server_name}"
+    found = await bob.get("directory", "room", alias)
+    assert found.body["room_id"] == room_id
+    assert pair.here.server_name in found.body["servers"]
+    answer = await bob.post("join", alias)
+    assert answer.body == {"room_id": room_id}
+    await Eyes(alice).sees_member(room_id, bob.user_id, "join")
+    unknown = await bob.get("directory", "room", f"#nothing-here:{pair.here.server_name}")
+    assert unknown.error == (404, "M_NOT_FOUND")

@@ -63,3 +63,9 @@ async def test_each_is_a_notary_of_the_other(authority: Authority, pair: Pair) -
             assert document["verify_keys"] == direct["verify_keys"]
             check_signed(document, name, direct["verify_keys"])
             check_signed(document, notary.server_name, own["verify_keys"])
+
+
+async def test_each_says_what_it_is(authority: Authority, pair: Pair) -> None:
+    for name in (pair.here.server_name, pair.there.server_name):
+        answer = await ask(authority, name, "GET", "/_matrix/federation/v1/version")
+        assert answer["server"].keys() >= {"name", "version"}

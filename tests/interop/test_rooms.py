@@ -3,7 +3,7 @@
 import pytest
 
 from tests.eyes import Eyes
-from tests.interop.pairs import Pair, join_by
+from tests.interop.pairs import Pair, history, join_by, texts
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -112,6 +112,18 @@ async def test_reactions_edits_and_threads_cross(pair: Pair) -> None:
 
 
 # --- memberships
+
+
+async def test_who_leaves_is_gone_and_comes_back(pair: Pair) -> None:
+    room = await pair.shared_room()
+    assert (await room.bob.post("rooms", room.room_id, "leave")).status == 200
+    await room.alice_sees.sees_member(room.room_id, room.bob.user_id, "leave")
+    await room.alice.say(room.room_id, "while nobody is there")
+    await room.join(room.bob)
+    await room.say(room.bob, "back")
+    await room.check_same_state()
+    found = texts(await history(room.bob, room.room_id))
+    assert found == ["back", "while nobody is there"]
 
 
 async def test_who_made_the_room_leaves_and_the_others_go_on(pair: Pair) -> None:
