@@ -158,7 +158,9 @@ class FederationSender:
     def _is_ours(self, committed: Committed, record: EventRecord) -> bool:
         if record.stream_ordering <= 0:
             return False
-        return server_of(record.sender) == self._server_name or record.event_nid in committed.relayed_nids
+        if server_of(record.sender) == self._server_name:
+            return record.event_nid not in committed.told_nids
+        return record.event_nid in committed.relayed_nids
 
     async def _address(self, committed: Committed, records: Sequence[EventRecord]) -> list[_Outgoing]:
         servers = await self._room_servers.list_servers(committed.room)

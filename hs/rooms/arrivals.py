@@ -45,6 +45,8 @@ class Arrival:
     is_history: bool = False
     # We are the server through which its sender comes into the room, or leaves it: ours to pass on.
     is_relayed: bool = False
+    # One of our users has come in through another server, which tells the others.
+    is_told: bool = False
 
 
 class MissingHistory(Exception):
@@ -145,6 +147,7 @@ class ArrivalPlacer:
             was_outlier=held is not None or unjudged is not None,
             before=before,
             is_relayed=arrival.is_relayed,
+            is_told=arrival.is_told,
             missing_prevs=tuple((prev.event_nid, prev.event_id) for prev in prevs if prev.is_new),
         )
         if event.state_key is not None and not flags & Flag.REJECTED:

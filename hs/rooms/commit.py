@@ -203,6 +203,7 @@ class Committer:
             ),
             redacted,
             frozenset(placed.event_nid for placed in stage.placed if placed.is_relayed),
+            frozenset(placed.event_nid for placed in stage.placed if placed.is_told),
             replace(judged, events=tuple(judged.events[i] for i in shown)),
         )
 

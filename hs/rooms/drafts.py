@@ -136,6 +136,8 @@ class Committed:
     redacted_nids: tuple[int, ...] = ()
     # Events of other servers' users that are ours to pass on.
     relayed_nids: frozenset[int] = frozenset()
+    # Events of our users that another server passes on.
+    told_nids: frozenset[int] = frozenset()
     # Of the records, in their order.
     judgements: Judgements = NO_JUDGEMENTS
     # The commit failed, perhaps after the database had carried it out: nothing remembered of the room, or

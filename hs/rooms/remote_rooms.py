@@ -77,7 +77,8 @@ class RemoteRooms:
             state = await self._states.import_whole(room, joined.state, joined.auth_chain)
             if ("m.room.create", "") not in state:
                 raise BadAnswer("the room has no create event")
-            [placed] = await self._writer.receive(room, [Arrival(event, state, is_beginning=is_beginning)])
+            arrival = Arrival(event, state, is_beginning=is_beginning, is_told=True)
+            [placed] = await self._writer.receive(room, [arrival])
         except MissingAuth as error:
             raise BadAnswer(f"the join cannot be judged: {error}") from error
         if placed is not None and placed.flags:

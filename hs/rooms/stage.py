@@ -39,6 +39,8 @@ class PlacedEvent:
     before: Node = EMPTY
     # Ours to pass on, although another server's user has sent it.
     is_relayed: bool = False
+    # Of one of our users, and the server that it came in through tells the others.
+    is_told: bool = False
     # (event_nid, event_id) of previous events that we lack.
     missing_prevs: tuple[tuple[int, str], ...] = ()
 

@@ -205,7 +205,8 @@ class Presence:
         if self._saving is not None:
             await self._saving
         # When they were last active is not written down while they stay what they are.
-        self._unsaved |= {id: user for id, user in self._states.users.items() if user.state != "offline"}
+        there = {id: user for id, user in self._states.users.items() if user.state != "offline"}
+        self._unsaved |= {id: user for id, user in there.items() if not user.is_remote}
         await self._save_once()
 
     def _note(self, user_id: str, is_own: bool = False) -> None:
@@ -258,7 +259,8 @@ class Presence:
             self._changed = batch | self._changed
             self._joins = joins + self._joins
             raise
-        self._unsaved |= {user.user_id: user for user in told}
+        # What others' users are is theirs to say again.
+        self._unsaved |= {user.user_id: user for user in told if not user.is_remote}
         if self._unsaved:
             self._call_later("save", _SAVE_AFTER_S, self._start_saving)
 

@@ -139,3 +139,14 @@ async def test_a_slow_server_does_not_delay_others(federated_town: Town, make_re
     stall.release()
     await slow.wait_for_pdu(is_text("message 4"))
     assert texts(slow) == [f"message {number}" for number in range(5)]
+
+
+async def test_a_join_through_another_server_is_that_servers_to_tell(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    bob, room = await federated_town.person("bob"), remote.make_room()
+    answer = await bob.ask("POST", "join", room.room_id, query={"via": remote.name})
+    assert answer.status == 200, answer
+    await bob.say(room.room_id, "here I am")
+    await remote.wait_for_pdu(is_text("here I am"))
+    assert [pdu["type"] for pdu in sent_to(remote)] == ["m.room.message"]
