@@ -70,11 +70,18 @@ class RoomMoves:
 
     async def _copy_direct(self, user_id: str, old: str, new: str) -> None:
         stored = await self._account_data.find_account_data(user_id, "", _DIRECT)
-        direct: dict[str, Any] = {} if stored is None else msgspec.json.decode(stored)
-        changed = {person: _followed(rooms, old, new) for person, rooms in direct.items()}
-        if changed != direct:
-            content = msgspec.json.encode(changed)
-            await self._account_data.set_account_data(user_id, "", _DIRECT, content)
+        if stored is not None and _follow_all(stored, old, new) is not None:
+            # A client may store its own list at this moment: what counts is what is there by then.
+            await self._account_data.change_account_data(
+                user_id, "", _DIRECT, lambda stored: _follow_all(stored or b"{}", old, new) or stored or b"{}"
+            )
+
+
+def _follow_all(stored: bytes, old: str, new: str) -> bytes | None:
+    """The content of m.direct with `new` wherever `old` is; None where that changes nothing."""
+    direct: dict[str, Any] = msgspec.json.decode(stored)
+    changed = {person: _followed(rooms, old, new) for person, rooms in direct.items()}
+    return msgspec.json.encode(changed) if changed != direct else None
 
 
 def _followed(rooms: Any, old: str, new: str) -> Any:

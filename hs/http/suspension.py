@@ -23,6 +23,7 @@ BARRED = frozenset(
         "post_upgrade",
         # Messages and state.
         "put_send",
+        "post_send",
         "put_state",
         "put_keyless_state",
         # What everybody can look up.

@@ -129,7 +129,9 @@ class AccountDataStore:
                     "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", user_id, _CONTENT_LOCK
                 )
                 stored = await writer.fetchval(
-                    "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3",
+                    "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3 "
+                    # `set_account_data` takes no advisory lock, but the row's.
+                    "FOR UPDATE",
                     user_id,
                     room_id,
                     type,

@@ -55,7 +55,7 @@ class SyncV2:
         viewer = request.viewer
         with self._presence.syncing(viewer.user_id, viewer.device_id, request.set_presence):
             if request.since is None:
-                return await self._first.run(request.key, lambda: self._build_first(request))
+                return await self._first.run(viewer, request.key, lambda: self._build_first(request))
             return await self._wait_for_news(request)
 
     async def _wait_for_news(self, request: SyncRequest) -> bytes:

@@ -40,3 +40,21 @@ async def test_a_token_is_never_ahead_of_what_is_stored(database: Database) -> N
     assert (await load_account_data_stream(database)).current == 2
     [event] = await store.list_account_data_since(ALICE, 0, 2)
     assert event.content_json == b'{"written":"last"}'
+
+
+async def test_a_change_sees_what_was_being_stored_when_it_came(database: Database) -> None:
+    store = AccountDataStore(
+        database, await load_account_data_stream(database), lambda user_id, stream_id: None
+    )
+    await store.set_account_data(ALICE, "", "m.direct", b'{"old":[]}')
+    async with database.write() as writer:
+        await writer.execute("UPDATE account_data SET content = $1", b'{"new":[]}')
+        change = asyncio.create_task(
+            store.change_account_data(ALICE, "", "m.direct", lambda stored: (stored or b"") + b" ")
+        )
+        while not await database.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
+        ):
+            assert not change.done()
+    await change
+    assert await store.find_account_data(ALICE, "", "m.direct") == b'{"new":[]} '
