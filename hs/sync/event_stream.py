@@ -4,12 +4,13 @@ Spec: client-server-api GET /events (deprecated) and its form with `room_id`, fo
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
 
+from hs._fast.event_record import EventRecord
 from hs.matrix.errors import Forbidden
 from hs.matrix.tokens import RoomToken, StreamToken
 from hs.rooms.drafts import Committed
@@ -100,7 +101,7 @@ class StreamPages:
         for nids in by_room.values():
             seen += await self._visibility.filter(viewer.user_id, [found[nid] for nid in nids])
         ignored = await self._ignored_users.get(viewer.user_id)
-        seen = [one for one in seen if one.record.state_key is not None or one.record.sender not in ignored]
+        seen = [one for one in seen if not _is_ignored(one.record, viewer.user_id, ignored)]
         if only_own_stays:
             seen = [one for one in seen if _is_of_a_stay(one, viewer.user_id)]
         seen.sort(key=lambda one: one.record.stream_ordering)
@@ -184,6 +185,14 @@ class EventStream:
             if row.membership != "join" and row.stream_ordering > after
         }
         return bounds, now
+
+
+def _is_ignored(record: EventRecord, user_id: str, ignored: Collection[str]) -> bool:
+    """Whether an ignored user says it or invites the user; what else they do to a room is to be seen."""
+    if record.sender not in ignored:
+        return False
+    is_own = record.type == _MEMBER and record.state_key == user_id
+    return record.state_key is None or (is_own and record.content.get("membership") == "invite")
 
 
 def _is_of_a_stay(seen: Seen, user_id: str) -> bool:

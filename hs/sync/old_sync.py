@@ -18,6 +18,7 @@ from hs.storage.rooms import RoomInfo, RoomStore
 from hs.storage.user_data import AccountDataEvent, AccountDataStore
 from hs.sync.access import Access
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.presence import Presence
 from hs.sync.room_reader import RoomReader
 from hs.sync.room_timeline import RoomTimelines
@@ -51,7 +52,9 @@ class RoomSnapshots:
         events: EventStore,
         client_events: ClientEvents,
         directory: DirectoryStore,
+        ignored_users: IgnoredUsers,
     ) -> None:
+        self._ignored_users = ignored_users
         self._timelines = timelines
         self._reader = reader
         self._events = events
@@ -75,6 +78,11 @@ class RoomSnapshots:
             ),
             b'"state":' + await self._reader.state(room, viewer, moment.access),
         ]
+
+    async def list_shown(self, viewer: Viewer, rows: Sequence[UserRoomRow]) -> list[UserRoomRow]:
+        """The rooms without those that ignored users invite to."""
+        ignored = await self._ignored_users.get(viewer.user_id)
+        return [row for row in rows if row.membership != "invite" or row.sender not in ignored]
 
     async def invite(self, viewer: Viewer, row: UserRoomRow) -> list[bytes]:
         """The member `invite` of the room's JSON object."""
@@ -136,7 +144,9 @@ class OldSync:
         data = _by_room(await self._account_data.list_account_data(viewer.user_id))
         left = [row.room_nid for row in rows if row.membership in OUTSIDE]
         forgotten = await self._members.list_forgotten(viewer.user_id, left) if left else set()
-        rows = [row for row in rows if row.room_nid not in forgotten]
+        rows = await self._snapshots.list_shown(
+            viewer, [row for row in rows if row.room_nid not in forgotten]
+        )
         infos = await self._rooms.list_by_nids([row.room_nid for row in rows])
         published = await self._snapshots.list_published(list(infos))
         presence = await self._presence.list_events(viewer.user_id, None, now.presence)

@@ -9,7 +9,7 @@ from tests.people import Person, Town
 
 async def ignore(person: Person, *user_ids: str) -> None:
     """Have the person ignore these users, and nobody else."""
-    content = {"ignored_users": {user_id: {} for user_id in user_ids}}
+    content: dict[str, Any] = {"ignored_users": {user_id: {} for user_id in user_ids}}
     answer = await person.put("user", person.user_id, "account_data", "m.ignored_user_list", body=content)
     assert answer.status == 200, answer
 
@@ -90,12 +90,17 @@ async def test_pages_and_contexts_leave_them_out_until_they_are_heard_again(town
 
 async def test_their_invites_are_not_sent(town: Town) -> None:
     _, alice, bob, carol = await room_of_three(town)
+    start = (await bob.get("initialSync", limit="1")).body["end"]
     await ignore(bob, carol.user_id)
     theirs, hers = (
         await carol.create_room(invite=[bob.user_id]),
         await alice.create_room(invite=[bob.user_id]),
     )
     assert set((await synced(bob))["rooms"]["invite"]) == {hers}
+    rooms = (await bob.get("initialSync")).body["rooms"]
+    assert {room["room_id"] for room in rooms if room["membership"] == "invite"} == {hers}
+    stream = (await bob.get("events", **{"from": start, "timeout": "0"})).body["chunk"]
+    assert {event["room_id"] for event in stream if event["type"] == "m.room.member"} == {hers}
     await ignore(bob)
     assert set((await synced(bob))["rooms"]["invite"]) == {hers, theirs}
 
@@ -108,3 +113,32 @@ async def test_the_old_stream_leaves_them_out(town: Town) -> None:
     await alice.say(room_id, "hello")
     answer = await bob.get("events", **{"from": start, "timeout": "0"})
     assert bodies(answer.body["chunk"]) == ["hello"]
+
+
+async def test_initial_snapshots_leave_them_out(town: Town) -> None:
+    room_id, alice, bob, carol = await room_of_three(town)
+    await alice.say(room_id, "hello")
+    for number in range(4):
+        await carol.say(room_id, f"spam {number}")
+    await ignore(bob, carol.user_id)
+    [room] = [
+        room for room in (await bob.get("initialSync", limit="3")).body["rooms"] if room["room_id"] == room_id
+    ]
+    alone = (await bob.get("rooms", room_id, "initialSync", limit="3")).body
+    for snapshot in room, alone:
+        assert bodies(snapshot["messages"]["chunk"]) == ["hello"]
+    assert len(room["messages"]["chunk"]) == 3
+
+
+async def test_a_gap_is_filled_with_what_is_heard(town: Town) -> None:
+    room_id, alice, bob, carol = await room_of_three(town)
+    since = (await synced(bob))["next_batch"]
+    await ignore(bob, carol.user_id)
+    for number in range(4):
+        await alice.say(room_id, f"{number}")
+        await carol.say(room_id, f"spam {number}")
+    wanted = '{"room":{"timeline":{"limit":2}}}'
+    timeline = (await synced(bob, since=since, filter=wanted))["rooms"]["join"][room_id]["timeline"]
+    assert (bodies(timeline["events"]), timeline["limited"]) == (["2", "3"], True)
+    page = await bob.get("rooms", room_id, "messages", dir="b", limit="2", **{"from": timeline["prev_batch"]})
+    assert bodies(page.body["chunk"]) == ["1", "0"]
