@@ -23,6 +23,7 @@ from hs.sync.access import RoomAccess
 from hs.sync.account_data import AccountDataEvents
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents
+from hs.sync.event_lists import EventLists
 from hs.sync.event_stream import EventStream, RoomWaiters, StreamPages
 from hs.sync.far_history import FarHistory, OldHistory
 from hs.sync.ignored_users import IgnoredUsers
@@ -146,7 +147,10 @@ def build_readers(
         presence,
     )
     member_lists = MemberLists(members)
-    room_reader = RoomReader(access, engine.states, engine.events, member_lists, timeline, client_events)
+    event_lists = EventLists(engine.events, client_events, clock)
+    room_reader = RoomReader(
+        access, engine.states, engine.events, member_lists, timeline, client_events, event_lists
+    )
     snapshots = RoomSnapshots(
         RoomTimelines(reads, visibility),
         room_reader,
@@ -164,6 +168,7 @@ def build_readers(
         user_rooms.on_commit,
         news.on_commit,
         member_lists.on_commit,
+        event_lists.on_commit,
         summaries.on_commit,
         unread.on_commit,
         typing.on_commit,
@@ -172,6 +177,8 @@ def build_readers(
         room_waiters.on_commit,
     ):
         engine.committer.on_commit(listener)
+    engine.events.on_written(event_lists.on_written)
+    engine.events.on_written(summaries.on_written)
     return Readers(
         members=members,
         timeline=timeline,

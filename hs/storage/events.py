@@ -1,6 +1,6 @@
 """Events as they are read: records through the cache, PDUs as bytes, ids to numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntFlag
 from typing import Any
 
@@ -122,6 +122,10 @@ class RecordLoader:
         return {group: {nid: found[nid] for nid in group if nid in found} for group in groups}
 
 
+# Called with events of one room that have been written, and the numbers of those redacted with them.
+OnWritten = Callable[[Sequence[EventRecord], Sequence[int]], None]
+
+
 class EventStore:
     """Reads events; what was read stays in the event cache."""
 
@@ -130,6 +134,13 @@ class EventStore:
         self._cache = cache
         # Which events are held never changes, so what was once found stays true.
         self._nids: LRUCache[tuple[int, str], int] = LRUCache(_RESIDENT_IDS)
+        self._listeners: list[OnWritten] = []
+
+    def on_written(self, listen: OnWritten) -> None:
+        """Have it called with the events that were written and the numbers of those that were redacted, be they
+        news or old history: whoever keeps what was made from events learns here that it is not true any more.
+        """
+        self._listeners.append(listen)
 
     async def get(self, event_nid: int) -> EventRecord:
         """The event with this number; NotFound where there is none."""
@@ -176,9 +187,11 @@ class EventStore:
         )
         return {row["event_nid"]: decode_pdu(row["pdu"]) for row in rows}
 
-    def remember(self, records: Iterable[EventRecord], redacted_nids: Sequence[int]) -> None:
+    def remember(self, records: Sequence[EventRecord], redacted_nids: Sequence[int]) -> None:
         """Keep what a commit has just written; events that it redacted are read anew."""
         for record in records:
             self._cache.put(record.event_nid, record.data)
             self._nids[record.room_nid, record.event_id] = record.event_nid
         self._cache.invalidate(redacted_nids)
+        for listen in self._listeners:
+            listen(records, redacted_nids)

@@ -104,6 +104,14 @@ class RelationStore:
             )
         return found
 
+    async def list_parents(self, room_nids: Sequence[int], limit: int) -> dict[int, set[str]]:
+        """Which events of each room others relate to, redacted ones included; `limit` or more where they are many."""
+        rows = await self._database.fetch(_PARENTS, room_nids, limit)
+        found: dict[int, set[str]] = {room_nid: set() for room_nid in room_nids}
+        for row in rows:
+            found[row["room_nid"]].add(row["relates_to"])
+        return found
+
     async def list_children(self, room_nid: int, wanted: Children, part: Slice) -> list[Place]:
         """A page of the events that relate to an event, in the order of reading."""
         query = _DIRECT if wanted.depth == 1 else _DESCENDANTS
@@ -156,6 +164,24 @@ class RelationStore:
         )
         return {row["event_id"] for row in rows}
 
+
+# From one to the next in the order of the index: an event that many others relate to costs one step, and those that
+# relate to nothing are not looked at.
+_PARENTS = """
+    SELECT r.room_nid, found.relates_to
+    FROM unnest($1::bigint[]) AS r(room_nid)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE p AS (
+            (SELECT e.relates_to FROM events e
+            WHERE e.room_nid = r.room_nid AND e.relates_to IS NOT NULL ORDER BY e.relates_to LIMIT 1)
+            UNION ALL
+            SELECT (SELECT e.relates_to FROM events e
+                WHERE e.room_nid = r.room_nid AND e.relates_to > p.relates_to ORDER BY e.relates_to LIMIT 1)
+            FROM p WHERE p.relates_to IS NOT NULL
+        )
+        SELECT p.relates_to FROM p WHERE p.relates_to IS NOT NULL LIMIT $2
+    ) found
+"""
 
 _COUNTS = "e.redacted_by_nid = 0 AND e.flags & $7 = 0 AND e.stream_ordering <= p.until AND e.sender <> ALL($6::text[])"
 

@@ -30,6 +30,9 @@ _ENTRY_OVERHEAD = 200
 
 _NO_RELATIONS: Mapping[int, bytes] = MappingProxyType({})
 
+# Where an age will be: no JSON has such a byte.
+AGE = b"\x00"
+
 EventShape = tuple[str, tuple[str, ...] | None]
 CLIENT_SHAPE: EventShape = ("client", None)
 
@@ -94,6 +97,18 @@ class ClientEvents:
                 event_record.finish_client_json(self._prefix(record, nid, with_room_id), unsigned + b"}")
             )
         return rendered if shape == CLIENT_SHAPE else [_pick(event, shape) for event in rendered]
+
+    async def render_for_all(self, records: Sequence[EventRecord]) -> list[bytes]:
+        """The events as everybody sees them, with room ids, `AGE` for their ages, and nothing that is personal:
+        neither what they replaced nor transaction ids.
+        """
+        tails = await self._tails(records, Viewer("", ""), None, True, False)
+        rendered = []
+        for record in records:
+            nid = record.event_nid
+            unsigned = b'{"age":%b%b}' % (AGE, tails.get(nid, b""))
+            rendered.append(event_record.finish_client_json(self._prefix(record, nid, True), unsigned))
+        return rendered
 
     async def render_pdus(
         self, records: Sequence[EventRecord], version: RoomVersion, viewer: Viewer, shape: EventShape

@@ -1,7 +1,8 @@
 """What relates to which events: kept in memory and true to the last commit.
 
-Most events have nothing that relates to them, and most of those that are asked for are recent: a commit
-notes the events of our own users as such, so that pages and syncs of them ask the database for nothing.
+Most events have nothing that relates to them. Of most rooms it is known which events have, so that pages and
+syncs of the others ask the database for nothing; where they are too many, events of our own users at least are
+noted as they are made.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache
 
 from hs._fast.event_record import EventRecord
+from hs.matrix.relations import find_relation
 from hs.rooms.drafts import Committed
 from hs.storage.batching import Batcher
 from hs.storage.relations import Parent, RelationStore, Summary
@@ -18,6 +20,8 @@ from hs.sync.access import END
 # An event without relations takes about 200 bytes here: 40 MB at the most; those with some are few.
 _ROOMS = 1_000
 _EVENTS = 200
+# Rooms with more relations than this are asked about event by event; 30 MB at the most.
+_MOST_RELATIONS = 200
 # Threads of a crowd are read anew each time.
 _MOST_SENDERS = 1_000
 # Events of one room make a question; so many questions make a query.
@@ -30,10 +34,24 @@ _NOBODY: frozenset[str] = frozenset()
 
 @dataclass(eq=False, slots=True)
 class _Room:
-    """What is known of a room's events, by event id; `changes` counts what makes a running load out of date."""
+    """What is known of a room's events, by event id; `changes` counts what makes a running load out of date.
+
+    `parents` are all events that any other relates to, or did: None is not known, or too many of them.
+    """
 
     known: dict[str, Summary | None] = field(default_factory=dict)
     changes: int = 0
+    parents: set[str] | None = None
+    has_many: bool = False
+
+    def relate(self, event_id: str) -> None:
+        """Take over that something relates to the event now."""
+        self.known.pop(event_id, None)
+        self.changes += 1
+        if self.parents is not None:
+            self.parents.add(event_id)
+            if len(self.parents) > _MOST_RELATIONS:
+                self.parents, self.has_many = None, True
 
     def note(self, event_id: str, summary: Summary | None) -> None:
         """Remember it; the oldest goes."""
@@ -49,6 +67,7 @@ class RelationSummaries:
         self._rooms: LRUCache[int, _Room] = LRUCache(_ROOMS)
         self._store = store
         self._answers: Batcher[_Question, dict[str, Summary]] = Batcher(self._load, _MOST_QUESTIONS)
+        self._parents: Batcher[int, set[str]] = Batcher(self._load_parents, _MOST_QUESTIONS)
 
     async def get_many(self, records: Iterable[EventRecord]) -> dict[int, Summary]:
         """What relates to each of the events of a room, by number; events to which nothing does are left out."""
@@ -67,6 +86,11 @@ class RelationSummaries:
                 found[record.event_nid] = summary
         if room is None or not missing:
             return found
+        await self._find_parents(missing[0].room_nid, room)
+        if room.parents is not None:
+            missing = [record for record in missing if record.event_id in room.parents]
+            if not missing:
+                return found
         changes = room.changes
         loaded = await self._ask(missing, END, _NOBODY)
         for record in missing:
@@ -96,11 +120,38 @@ class RelationSummaries:
         room = self._room(room_nid)
         for record, judgement in zip(committed.records, committed.judgements.events, strict=True):
             if judgement.relation is not None:
-                room.known.pop(judgement.relation.event_id, None)
-                room.changes += 1
+                room.relate(judgement.relation.event_id)
             if record.txn_device_id is not None and record.state_key is None:
                 # Made here just now: nobody can have referred to it before.
                 room.note(record.event_id, None)
+
+    def on_written(self, records: Sequence[EventRecord], redacted_nids: Sequence[int]) -> None:
+        """Take over what old history says, which no commit announces."""
+        if not records or records[0].stream_ordering > 0:
+            return
+        if redacted_nids:
+            self._rooms.pop(records[0].room_nid, None)
+            return
+        room = self._room(records[0].room_nid)
+        for record in records:
+            relation = find_relation(record.content)
+            if relation is not None:
+                room.relate(relation.event_id)
+
+    async def _find_parents(self, room_nid: int, room: _Room) -> None:
+        """Learn which of the room's events have relations."""
+        if room.parents is not None or room.has_many:
+            return
+        changes = room.changes
+        loaded = await self._parents.get(room_nid) or set()
+        if len(loaded) > _MOST_RELATIONS:
+            room.has_many = True
+        elif room.changes == changes:
+            # Readers who came together share what was loaded.
+            room.parents = set(loaded)
+
+    async def _load_parents(self, room_nids: Sequence[int]) -> dict[int, set[str]]:
+        return await self._store.list_parents(room_nids, _MOST_RELATIONS + 1)
 
     def _room(self, room_nid: int) -> _Room:
         room = self._rooms.get(room_nid)

@@ -3,9 +3,6 @@
 Spec: client-server-api GET /state, /members, /joined_members.
 """
 
-import asyncio
-from collections.abc import Iterable, Sequence
-
 from hs._fast.event_record import EventRecord
 from hs._fast.state_tree import Node
 from hs.matrix.errors import NotFound
@@ -16,12 +13,10 @@ from hs.storage.rooms import RoomInfo
 from hs.storage.timeline import TimelineStore
 from hs.sync.access import Access, RoomAccess
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.event_lists import EventLists, chunks
 from hs.sync.member_lists import MemberLists
 
 _MEMBER = "m.room.member"
-# After so many events of a long list others get their turn.
-_CHUNK = 500
-_MOST_PREVIOUS = 100
 
 
 class RoomReader:
@@ -35,6 +30,7 @@ class RoomReader:
         members: MemberLists,
         timeline: TimelineStore,
         client_events: ClientEvents,
+        lists: EventLists,
     ) -> None:
         self._access = access
         self._states = states
@@ -42,6 +38,7 @@ class RoomReader:
         self._members = members
         self._timeline = timeline
         self._client_events = client_events
+        self._lists = lists
 
     async def state_content(self, room: RoomInfo, access: Access, type: str, state_key: str) -> bytes:
         """The content of a state event; NotFound where there is none."""
@@ -57,14 +54,21 @@ class RoomReader:
     async def state(self, room: RoomInfo, viewer: Viewer, access: Access) -> bytes:
         """All state events, as a list."""
         root = await self._access.state_root(room, access)
-        return await self._render_list(viewer, await self._states.list_nids(room.room_nid, root))
+        return await self._lists.render(
+            room.room_nid, root.id, viewer, lambda: self._states.list_nids(room.room_nid, root)
+        )
 
     async def members_now(
         self, room: RoomInfo, viewer: Viewer, membership: str | None, not_membership: str | None
     ) -> bytes:
         """The member events of the current state: with one membership, or with any but the other."""
-        nids = await self._members.list_nids(room.room_nid, membership, not_membership)
-        return b'{"chunk":%b}' % await self._render_list(viewer, nids)
+        found = await self._lists.render(
+            room.room_nid,
+            (membership, not_membership),
+            viewer,
+            lambda: self._members.list_nids(room.room_nid, membership, not_membership),
+        )
+        return b'{"chunk":%b}' % found
 
     async def members_at(
         self,
@@ -79,14 +83,14 @@ class RoomReader:
         root = await self._root_at(room, access, at)
         nids = await self._states.list_nids(room.room_nid, root)
         wanted: list[int] = []
-        for part in _chunks(nids):
+        for part in chunks(nids):
             found = await self._events.get_many(part)
             wanted += [
                 nid
                 for nid in part
                 if nid in found and _is_wanted_member(found[nid], membership, not_membership)
             ]
-        return b'{"chunk":%b}' % await self._render_list(viewer, wanted)
+        return b'{"chunk":%b}' % await self._lists.render_for(viewer, wanted)
 
     async def joined_members(self, room: RoomInfo) -> bytes:
         """Profiles of everybody in the room, by user id."""
@@ -108,24 +112,6 @@ class RoomReader:
         if not places:
             return self._states.root(0)
         return self._states.after(await self._events.get(places[0].event_nid))
-
-    async def _render_list(self, viewer: Viewer, nids: Sequence[int]) -> bytes:
-        rendered: list[bytes] = []
-        # What each of many events replaced is left out: whether it may be seen takes a look at as many states.
-        with_previous = len(nids) <= _MOST_PREVIOUS
-        for part in _chunks(nids):
-            found = await self._events.get_many(part)
-            records = [found[nid] for nid in part if nid in found]
-            rendered += await self._client_events.render(
-                records, viewer, with_room_id=True, with_previous=with_previous
-            )
-            if len(nids) > _CHUNK:
-                await asyncio.sleep(0)
-        return b"[%b]" % b",".join(rendered)
-
-
-def _chunks(nids: Sequence[int]) -> Iterable[Sequence[int]]:
-    return (nids[start : start + _CHUNK] for start in range(0, len(nids), _CHUNK))
 
 
 def _is_wanted_member(record: EventRecord, membership: str | None, not_membership: str | None) -> bool:

@@ -20,6 +20,7 @@ from hs.storage.user_data import AccountDataStore
 from hs.sync.access import RoomAccess
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
+from hs.sync.event_lists import EventLists
 from hs.sync.far_history import FarHistory
 from hs.sync.ignored_users import IgnoredUsers
 from hs.sync.member_lists import MemberLists
@@ -67,8 +68,11 @@ class Library:
         )
         member_lists = MemberLists(members)
         engine.committer.on_commit(member_lists.on_commit)
+        event_lists = EventLists(engine.events, self.client_events, self.clock)
+        engine.committer.on_commit(event_lists.on_commit)
+        engine.events.on_written(event_lists.on_written)
         self.reader = RoomReader(
-            self.access, engine.states, engine.events, member_lists, timeline, self.client_events
+            self.access, engine.states, engine.events, member_lists, timeline, self.client_events, event_lists
         )
         self.messages = MessagesApi(engine.rooms, self.access, self.pagination)
 

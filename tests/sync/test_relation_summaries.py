@@ -23,15 +23,26 @@ class CountingStore(RelationStore):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.asked: list[int] = []
+        self.asked_rooms = 0
         self.is_read = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.room_is_read = asyncio.Event()
+        self.may_answer_rooms = asyncio.Event()
+        self.may_answer_rooms.set()
 
     async def list_summaries(self, parents: Sequence[Parent], *arguments: Any) -> list[Summary | None]:
         self.asked.append(len(parents))
         found = await super().list_summaries(parents, *arguments)
         self.is_read.set()
         await self.may_answer.wait()
+        return found
+
+    async def list_parents(self, room_nids: Sequence[int], limit: int) -> dict[int, set[str]]:
+        self.asked_rooms += len(room_nids)
+        found = await super().list_parents(room_nids, limit)
+        self.room_is_read.set()
+        await self.may_answer_rooms.wait()
         return found
 
 
@@ -43,6 +54,7 @@ class Reader:
         self.store = store
         self.summaries = RelationSummaries(store)
         engine.committer.on_commit(self.summaries.on_commit)
+        engine.events.on_written(self.summaries.on_written)
         self._count = 0
         self.room: RoomInfo
 
@@ -88,13 +100,41 @@ async def test_fresh_events_are_known_to_have_none(reader: Reader) -> None:
     assert reader.store.asked == []
 
 
-async def test_others_are_asked_for_once_and_together(reader: Reader) -> None:
+async def test_a_room_without_relations_is_asked_about_once(reader: Reader) -> None:
     events = [await reader.say(from_device=False) for _ in range(5)]
     again = [await reader.say(from_device=False)]
     assert await asyncio.gather(reader.references(*events), reader.references(*again)) == [[()] * 5, [()]]
-    assert reader.store.asked == [6]
-    assert await reader.references(*events) == [()] * 5
-    assert reader.store.asked == [6]
+    assert reader.store.asked_rooms == 1
+    assert await reader.references(*events, *again) == [()] * 6
+    assert (reader.store.asked_rooms, reader.store.asked) == (1, [])
+
+
+async def test_only_events_with_relations_are_asked_for_once_and_together(reader: Reader) -> None:
+    events = [await reader.say(from_device=False) for _ in range(5)]
+    children = [await reader.refer(event) for event in events[:2]]
+    assert await asyncio.gather(reader.references(*events[:2]), reader.references(*events[1:])) == [
+        [(child,) for child in children],
+        [(children[1],), (), (), ()],
+    ]
+    assert reader.store.asked == [3]
+    assert await reader.references(*events) == [*((child,) for child in children), (), (), ()]
+    assert reader.store.asked == [3]
+
+
+async def test_rooms_with_many_relations_are_asked_about_event_by_event(reader: Reader) -> None:
+    events = [await reader.say(from_device=False) for _ in range(3)]
+    await reader.references(*events)
+    children = [await reader.refer(f"${number}") for number in range(200)]
+    assert await reader.references(*events) == [()] * 3
+    assert reader.store.asked == []
+    child = await reader.refer(events[0])
+    assert await reader.references(*events) == [(child,), (), ()]
+    assert reader.store.asked == [3]
+    # Read anew, it is the same.
+    await reader.redact(children[0])
+    other = await reader.refer("$201")
+    assert await reader.references(*events, other) == [(child,), (), (), ()]
+    assert (reader.store.asked_rooms, len(reader.store.asked)) == (2, 2)
 
 
 async def test_a_new_relation_and_its_redaction_are_heard_of(reader: Reader) -> None:
@@ -109,12 +149,25 @@ async def test_a_new_relation_and_its_redaction_are_heard_of(reader: Reader) -> 
 
 async def test_what_changes_while_it_is_read_is_read_again(reader: Reader) -> None:
     event = await reader.say(from_device=False)
+    first = await reader.refer(event)
     reader.store.may_answer.clear()
     early = asyncio.create_task(reader.references(event))
     await reader.store.is_read.wait()
-    child = await reader.refer(event)
+    second = await reader.refer(event)
     reader.store.may_answer.set()
-    assert await early == [()]
+    assert await early == [(first,)]
+    [found] = await reader.references(event)
+    assert set(found) == {first, second}
+
+
+async def test_the_first_relation_of_a_room_is_not_missed_while_it_is_read(reader: Reader) -> None:
+    event = await reader.say(from_device=False)
+    reader.store.may_answer_rooms.clear()
+    early = asyncio.create_task(reader.references(event))
+    await reader.store.room_is_read.wait()
+    child = await reader.refer(event)
+    reader.store.may_answer_rooms.set()
+    assert await early == [(child,)]
     assert await reader.references(event) == [(child,)]
 
 
@@ -131,10 +184,11 @@ async def test_a_redaction_while_it_is_read_is_not_missed(reader: Reader) -> Non
 
 
 async def test_a_room_takes_a_bounded_place(reader: Reader) -> None:
-    events = [await reader.say(from_device=False) for _ in range(2)]
-    await reader.references(*events)
+    event = await reader.say(from_device=False)
+    child = await reader.refer(event)
+    assert await reader.references(event) == [(child,)]
     for _ in range(200):
         await reader.say()
-    assert reader.store.asked == [2]
-    await reader.references(events[0])
-    assert reader.store.asked == [2, 1]
+    assert reader.store.asked == [1]
+    assert await reader.references(event) == [(child,)]
+    assert reader.store.asked == [1, 1]
