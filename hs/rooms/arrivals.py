@@ -5,13 +5,13 @@ to 3 (`hs.rooms.checks`) and all that asks the network (`hs.rooms.gaps`) come be
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hs._fast import event_auth
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, select_auth_keys
-from hs.matrix.event import Event
+from hs.matrix.event import Event, event_from_stored
 from hs.matrix.ids import server_of
 from hs.rooms.head import Extremity
 from hs.rooms.resolve import StateResolver
@@ -121,6 +121,10 @@ class ArrivalPlacer:
         held = known.held.get(event.event_id)
         if stage.find_staged_id(event.event_id) is not None or (held is not None and not held.is_outlier):
             return None
+        if held is not None and event.redacted_for_hash:
+            # Servers redact what we may not see: what we have as an outlier may be the whole event.
+            event = await self._stored(stage, event, held)
+            arrival = replace(arrival, event=event)
         prevs = [await self._prev(stage, event_id, known) for event_id in event.prev_events]
         lacking = [prev.event_id for prev in prevs if prev.root is None]
         if lacking and arrival.state_before is None:
@@ -157,6 +161,10 @@ class ArrivalPlacer:
         if not flags and not arrival.is_history:
             await self._advance(stage, arrival, placed, prevs, known)
         return placed
+
+    async def _stored(self, stage: Stage, event: Event, held: HeldEvent) -> Event:
+        pdu_json = await self._store.find_pdu(stage.head.room.room_nid, held.event_nid)
+        return event if pdu_json is None else event_from_stored(pdu_json, event.event_id, event.version)
 
     # --- what it refers to --------------------------------------------------------------------------
 

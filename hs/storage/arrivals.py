@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hs.storage.database import Database
 from hs.storage.events import HIDDEN, Flag
+from hs.storage.pdu_codec import decode_pdu
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +112,10 @@ class ArrivalStore:
             "SELECT sender FROM events WHERE room_nid = $1 AND event_nid = $2", room_nid, event_nid
         )
         return sender
+
+    async def find_pdu(self, room_nid: int, event_nid: int) -> bytes | None:
+        """An event's PDU as it was stored; None where we do not hold it."""
+        pdu = await self._database.fetchval(
+            "SELECT pdu FROM event_json WHERE room_nid = $1 AND event_nid = $2", room_nid, event_nid
+        )
+        return None if pdu is None else decode_pdu(pdu)

@@ -8,6 +8,7 @@ import pytest
 from hs._fast import state_tree
 from hs.engine import Engine
 from hs.matrix.event import parse_event
+from hs.matrix.redaction import redact
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.stage import PlacedEvent
 from hs.storage.database import Database
@@ -322,3 +323,23 @@ async def test_an_import_without_its_auth_events_stores_nothing(engine: Engine, 
         await engine.outliers.add(info, events)
     assert raised.value.event_ids == [room.events[1].event_id]
     assert await database.fetchval("SELECT count(*) FROM events WHERE room_nid = $1", info.room_nid) == 0
+
+
+async def test_a_redacted_copy_takes_the_place_of_no_whole_event(engine: Engine) -> None:
+    """Servers give others redacted history; the event may be here already, among the room's state."""
+    room, _ = simple_room()
+    topic = room.send("m.room.topic", CREATOR, {"topic": "whole"}, state_key="")
+    ours = room.member("@late:hs.test", "@late:hs.test", "join")
+    info = await begin(engine, room, ours)
+    before = room.state(topic.before)
+    await engine.outliers.add(info, [parse_event(event.pdu, room.version) for event in before.values()])
+    nids = await engine.outliers.find_nids(info, [event.event_id for event in before.values()])
+    given = {key: nids[event.event_id] for key, event in before.items()}
+    copy = parse_event(redact(topic.pdu, room.version), room.version)
+    assert copy.redacted_for_hash
+    await engine.writer.receive_history(info, [Arrival(copy, given, is_history=True)])
+    nid = await engine.events.find_nid(info.room_nid, topic.event_id)
+    assert nid is not None
+    record = await engine.events.get(nid)
+    assert record.content == {"topic": "whole"}
+    assert not record.flags
