@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+from cachetools import LRUCache
 
 from hs._fast import canonical_json
 from hs.net.backoff import Backoff
@@ -41,6 +42,7 @@ _MAX_WAITING_IN_ALL: Final = 500_000
 # A server that answers and refuses is asked again after this long, then twice that, and so on.
 _FIRST_REFUSED_MS: Final = 60_000
 _LAST_REFUSED_MS: Final = 6 * 3600 * 1000
+_MAX_REFUSING: Final = 10_000
 _LOOK_INTERVAL_S: Final = 1.0
 _RETRY_OURS_S: Final = 5.0
 
@@ -83,7 +85,8 @@ class Deliveries:
         # When to try servers again: (ms, server).
         self._plans: list[tuple[int, str]] = []
         self._planned: dict[str, int] = {}
-        self._refusals: dict[str, int] = {}
+        # How often in a row servers have refused.
+        self._refusals: LRUCache[str, int] = LRUCache(_MAX_REFUSING)
         self._sending = 0
         self._trying = 0
         self._tasks: set[asyncio.Task[None]] = set()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from hs.matrix.ids import is_server_name
 from hs.outbound.queues import ServerQueue
 from hs.outbound.transactions import Pdu
 from hs.storage.outbound import Farewell, MissedEvent, OutboundStore, Progress
@@ -52,8 +53,9 @@ class SendProgress:
             servers = await self._store.take_over(position, current)
             logger.info("%d servers may lack events of the last moments", len(servers))
         self.dispatched = self._saved = max(current, position or 0)
-        self.behind = await self._store.list_behind()
-        self._written = dict(self.behind)
+        self._written = await self._store.list_behind()
+        # Names of servers in user ids are anybody's text; what is none loses its row with the next `save`.
+        self.behind = {name: since for name, since in self._written.items() if is_server_name(name)}
 
     def advance(self, position: int) -> None:
         """Events up to here are in queues."""
@@ -120,9 +122,12 @@ class SendProgress:
     async def take_over(self, after: int, upto: int) -> list[str]:
         """Have the servers that events in (after, upto] are for count as behind; the servers."""
         async with self._lock:
-            servers = await self._store.take_over(after, upto)
+            found = await self._store.take_over(after, upto)
+        servers = [name for name in found if is_server_name(name)]
+        for name in found:
+            self._written[name] = min(after, self._written.get(name, after))
         for name in servers:
-            self.behind[name] = self._written[name] = min(after, self.behind.get(name, after))
+            self.behind[name] = min(after, self.behind.get(name, after))
         self.dispatched = self._saved = max(self.dispatched, upto)
         return servers
 

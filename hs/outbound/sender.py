@@ -189,6 +189,9 @@ class FederationSender:
         for one in outgoing:
             record = one.record
             nid, stream_ordering = record.event_nid, record.stream_ordering
+            if nid not in pdus:
+                logger.error("event %s is gone and was not sent", record.event_id)
+                continue
             pdu = Pdu(record.room_nid, nid, stream_ordering, pdus[nid])
             self._progress.note_sent(record.room_nid, nid, stream_ordering)
             for name in one.servers:

@@ -264,3 +264,18 @@ async def test_a_server_that_refuses_is_not_asked_again_and_again(house: OutHous
     house.clock.time_ms += 61_000
     house.deliveries.look()
     await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["4"])
+
+
+async def test_what_is_no_server_name_is_passed_over(house: OutHouse, engine: Engine) -> None:
+    room = await make_room(engine)
+    await house.add_members(room, "", "no server", "a:b:c", THERE)
+    await house.say(room, "hello")
+    await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["hello"])
+    await house.crash()
+    await house.start()
+    await house.say(room, "again")
+    await house.receivers.wait_until(lambda: "again" in house.receivers.texts(THERE))
+    await idle(house.deliveries)
+    assert set(house.receivers.taken) == {THERE}
+    await house.progress.save()
+    assert await house.behind() == {}
