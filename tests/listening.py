@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -28,8 +28,9 @@ async def listening(
         transports = [c.transport for c in server.connections if c.transport is not None]
         await runner.cleanup()
         for transport in transports:
-            # TLS would say goodbye first, and wait for an answer.
-            transport.abort()
+            # TLS would say goodbye first, and wait for an answer. Some versions of Python know no `abort` once it has.
+            with suppress(AttributeError):
+                transport.abort()
         await let_sockets_close()
 
 

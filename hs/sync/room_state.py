@@ -32,8 +32,12 @@ class RoomStateSections:
         self, window: Window, viewer: Viewer, wanted: SyncFilter, timeline: Timeline, heroes: Sequence[str]
     ) -> list[EventRecord]:
         """The state events that the client needs beside the timeline."""
-        if wanted.state.is_closed or window.hides_state:
+        if wanted.state.is_closed:
             return []
+        if window.hides_state:
+            # Clients that take state from here alone must learn what the timeline shows: that they were banned.
+            shown = {(r.type, r.state_key): r for r in timeline.records if r.is_state}
+            return [r for r in shown.values() if window.state_after and wanted.state.matches(r)]
         is_lazy = wanted.definition.room.state.lazy_load_members
         if window.wants_whole_state:
             without_members = is_lazy or not wanted.state.accepts_type(_MEMBER)

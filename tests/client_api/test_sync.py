@@ -276,3 +276,18 @@ async def test_filters_choose_the_rooms_whose_account_data_is_told(town: Town) -
         room_id: [event["type"] for event in joined[room_id]["account_data"]["events"]] for room_id in rooms
     }
     assert told == {rooms[0]: ["a.b"], rooms[1]: []}
+
+
+async def test_who_is_banned_from_outside_learns_it_from_the_state_after(town: Town) -> None:
+    """Clients that ask for the state after the timeline take state from nowhere else."""
+    alice, bob = await town.person("alice"), await town.person("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    await alice.post("rooms", room_id, "kick", body={"user_id": bob.user_id})
+    since = (await bob.get("sync")).body["next_batch"]
+    await alice.post("rooms", room_id, "ban", body={"user_id": bob.user_id})
+    body = (await bob.get("sync", since=since, use_state_after="true")).body
+    events = body["rooms"]["leave"][room_id]["state_after"]["events"]
+    assert [(e["type"], e["state_key"], e["content"]["membership"]) for e in events] == [
+        ("m.room.member", bob.user_id, "ban")
+    ]
