@@ -25,6 +25,7 @@ from aiohttp import web
 from hs.matrix.keys import signing_key_from_seed
 from hs.net.addresses import AddressGuard
 from hs.net.backoff import Backoff
+from hs.net.bounds import Bounds
 from hs.net.client import HttpClient, make_tls_context
 from hs.net.discovery import Discovery
 from hs.net.federation_client import FederationClient
@@ -118,9 +119,7 @@ async def ours(stack: AsyncExitStack, ca_file: Path, port: int, is_kept: bool) -
     headers = {"Content-Type": "application/json"} | ({} if is_kept else {"Connection": "close"})
 
     async def ask() -> None:
-        await http.request(
-            "PUT", target, path=PATH, headers=headers, body=BODY, max_bytes=65536, timeout_s=30
-        )
+        await http.request("PUT", target, Bounds(65536, 30), path=PATH, headers=headers, body=BODY)
 
     return ask
 
@@ -135,7 +134,7 @@ async def signed(stack: AsyncExitStack, ca_file: Path, port: int, is_kept: bool)
     name = f"127.0.0.1:{port}"
 
     async def ask() -> None:
-        await client.put_json(name, PATH, dict, body=BODY)
+        await client.ask("PUT", name, PATH, dict, body=BODY)
 
     return ask
 

@@ -11,6 +11,7 @@ from cachetools import TTLCache
 
 from hs.matrix.errors import NotFound
 from hs.matrix.ids import server_of
+from hs.net.bounds import Bounds
 from hs.net.errors import RemoteError
 from hs.net.federation_client import FederationClient
 
@@ -18,8 +19,7 @@ from hs.net.federation_client import FederationClient
 _REMEMBERED = 5000
 _REMEMBERED_S = 60.0
 # The spec's bound for a whole profile, and what JSON is around it.
-_MAX_BYTES = 80 * 1024
-_TIMEOUT_S = 10.0
+_BOUNDS = Bounds(80 * 1024, 10.0)
 _NAMES = ("displayname", "avatar_url")
 
 
@@ -54,13 +54,13 @@ class RemoteProfiles:
 
     async def _ask(self, user_id: str) -> dict[str, Any]:
         try:
-            answer = await self._client.get_json(
+            answer = await self._client.ask(
+                "GET",
                 server_of(user_id),
                 "/_matrix/federation/v1/query/profile",
                 dict[str, Any],
                 query={"user_id": user_id},
-                max_bytes=_MAX_BYTES,
-                timeout_s=_TIMEOUT_S,
+                bounds=_BOUNDS,
             )
         except RemoteError as error:
             raise NotFound("the profile of this user cannot be had") from error

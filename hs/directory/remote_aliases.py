@@ -11,6 +11,7 @@ from cachetools import TTLCache
 
 from hs.matrix.errors import NotFound
 from hs.matrix.ids import is_server_name, parse_room_id, server_of
+from hs.net.bounds import Bounds
 from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.federation_client import FederationClient
 
@@ -18,8 +19,7 @@ from hs.net.federation_client import FederationClient
 _REMEMBERED = 1000
 _REMEMBERED_S = 60.0
 _MAX_SERVERS = 20
-_MAX_BYTES = 512 * 1024
-_TIMEOUT_S = 20.0
+_BOUNDS = Bounds(512 * 1024, 20.0)
 
 
 class _Answer(msgspec.Struct):
@@ -57,13 +57,13 @@ class RemoteAliases:
     async def _ask(self, alias: str) -> FoundRoom:
         server_name = server_of(alias)
         try:
-            answer = await self._client.get_json(
+            answer = await self._client.ask(
+                "GET",
                 server_name,
                 "/_matrix/federation/v1/query/directory",
                 _Answer,
                 query={"room_alias": alias},
-                max_bytes=_MAX_BYTES,
-                timeout_s=_TIMEOUT_S,
+                bounds=_BOUNDS,
             )
         except RemoteRefused as error:
             raise NotFound(f"room alias {alias} not found") from error

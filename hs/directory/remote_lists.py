@@ -10,12 +10,12 @@ import msgspec
 from hs.directory.public_rooms import DEFAULT_LIMIT, MAX_LIMIT
 from hs.matrix.errors import NotFound
 from hs.matrix.ids import is_server_name
+from hs.net.bounds import Bounds
 from hs.net.errors import RemoteError
 from hs.net.federation_client import FederationClient
 
 _PATH = "/_matrix/federation/v1/publicRooms"
-_MAX_BYTES = 2 * 2**20
-_TIMEOUT_S = 20.0
+_BOUNDS = Bounds(2 * 2**20, 20.0)
 
 
 class ListedRoom(msgspec.Struct, omit_defaults=True):
@@ -58,9 +58,7 @@ class RemoteLists:
         if not is_server_name(server_name):
             raise NotFound("that is no server's name")
         try:
-            found = await self._client.post_json(
-                server_name, _PATH, RoomList, body=body, max_bytes=_MAX_BYTES, timeout_s=_TIMEOUT_S
-            )
+            found = await self._client.ask("POST", server_name, _PATH, RoomList, body=body, bounds=_BOUNDS)
         except RemoteError as error:
             raise NotFound("the list of that server cannot be had") from error
         found.chunk = found.chunk[:limit]

@@ -1,8 +1,8 @@
 """The one HTTP client for everything outside: other servers, their `.well-known`, and later all other URLs.
 
-    async with http.open("GET", target, path=path, max_bytes=2**30, timeout_s=300) as answer:
+    async with http.open("GET", target, Bounds(2**30, 300), path=path) as answer:
         async for chunk in answer.iter_chunks(): ...
-    answer = await http.request("GET", "https://a.example/x", max_bytes=51_200, timeout_s=10, redirects=5)
+    answer = await http.request("GET", "https://a.example/x", Bounds(51_200, 10), redirects=5)
 
 HTTPS only. Addresses go through the guard when a name has been looked up and once more when a socket is made. Answers
 are not unpacked: we say that we take them as they are, and who packs them all the same is refused.
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -25,6 +25,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from hs.net.addresses import AddressGuard, parse_ip
+from hs.net.bounds import Bounds
 from hs.net.errors import (
     AddressRefused,
     BadAnswer,
@@ -69,6 +70,17 @@ class HttpAnswer:
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may have besides its method, place and bounds."""
+
+    # Escaped, with its query; for a Target, a URL has its own.
+    path: str
+    headers: Mapping[str, str] | None
+    body: bytes | None
+    # So many are followed, for GET only; one more is an answer like others.
+    redirects: int
 
 
 class OpenAnswer:
@@ -142,84 +154,42 @@ class HttpClient:
         await self._session.close()
 
     async def request(
-        self,
-        method: str,
-        target_or_url: Target | str,
-        *,
-        path: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        max_bytes: int,
-        timeout_s: float,
-        redirects: int = 0,
+        self, method: str, target_or_url: Target | str, bounds: Bounds, **options: Unpack[RequestOptions]
     ) -> HttpAnswer:
         """The answer, whatever its status; see `open`."""
-        response = await self._begin(
-            method, target_or_url, path, headers, body, max_bytes, timeout_s, redirects
-        )
-        try:
-            opened = OpenAnswer(response, max_bytes)
-            return HttpAnswer(response.status, response.headers, await opened.read())
-        finally:
-            response.release()
+        async with self.open(method, target_or_url, bounds, **options) as answer:
+            return HttpAnswer(answer.status, answer.headers, await answer.read())
 
     @asynccontextmanager
     async def open(
-        self,
-        method: str,
-        target_or_url: Target | str,
-        *,
-        path: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        max_bytes: int,
-        timeout_s: float,
-        redirects: int = 0,
+        self, method: str, target_or_url: Target | str, bounds: Bounds, **options: Unpack[RequestOptions]
     ) -> AsyncIterator[OpenAnswer]:
-        """The beginning of the answer. `timeout_s` is for all of it, its body included.
-
-        `path` (escaped, with its query) belongs to a Target. So many `redirects` are followed, for GET only; one
-        more is an answer like others. Raises Unreachable and its kind, TooLong, BadAnswer.
-        """
-        response = await self._begin(
-            method, target_or_url, path, headers, body, max_bytes, timeout_s, redirects
-        )
-        try:
-            yield OpenAnswer(response, max_bytes)
-        finally:
-            # Where there is more to read, the connection ends.
-            response.release()
-
-    async def _begin(
-        self,
-        method: str,
-        target_or_url: Target | str,
-        path: str,
-        headers: Mapping[str, str] | None,
-        body: bytes | None,
-        max_bytes: int,
-        timeout_s: float,
-        redirects: int,
-    ) -> aiohttp.ClientResponse:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        """The beginning of the answer; the bounds are for all of it. Raises Unreachable and its kind, TooLong, BadAnswer."""
+        deadline = asyncio.get_running_loop().time() + bounds.timeout_s
+        headers, body = options.get("headers") or {}, options.get("body")
+        redirects = options.get("redirects", 0) if method == "GET" else 0
         with _errors():
             if isinstance(target_or_url, Target):
-                url, name = target_or_url.url(path), target_or_url.tls_name
-                sent: Mapping[str, str] = {**(headers or {}), "Host": target_or_url.host_header}
+                url, name = target_or_url.url(options.get("path", "")), target_or_url.tls_name
+                headers = {**headers, "Host": target_or_url.host_header}
             else:
-                url, name, sent = _parse_url(target_or_url), None, headers or {}
-            response = await self._ask(method, url, name, sent, body, deadline)
-            while response.status in _REDIRECTS and redirects > 0 and method == "GET":
+                url, name = _parse_url(target_or_url), None
+            response = await self._ask(method, url, name, headers, body, deadline)
+            while response.status in _REDIRECTS and redirects > 0:
                 response.close()
                 redirects -= 1
                 url = _redirected(url, response)
                 # What was for the first host may be nothing for others.
                 response = await self._ask(method, url, None, {}, None, deadline)
-        error = _refused(response, max_bytes)
+        error = _refused(response, bounds.max_bytes)
         if error is not None:
             response.close()
             raise error
-        return response
+        try:
+            yield OpenAnswer(response, bounds.max_bytes)
+        finally:
+            # Where there is more to read, the connection ends.
+            response.release()
 
     async def _ask(
         self,

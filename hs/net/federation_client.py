@@ -1,6 +1,6 @@
 """Requests to other servers, signed by us; answers come back as the declared type or as a RemoteError.
 
-    joined = await client.put_json("a.example", "/_matrix/federation/v2/send_join/...", SendJoin, body=event)
+    joined = await client.ask("PUT", "a.example", "/_matrix/federation/v2/send_join/...", SendJoin, body=event)
 
 Spec: server-server-api "Request Authentication".
 """
@@ -8,7 +8,7 @@ Spec: server-server-api "Request Authentication".
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -17,6 +17,7 @@ from hs._fast import canonical_json
 from hs.matrix.ids import is_server_name
 from hs.matrix.request_auth import sign_request
 from hs.net.backoff import Backoff
+from hs.net.bounds import Bounds
 from hs.net.errors import Unreachable
 from hs.net.own_keys import OwnKeys
 from hs.net.server_http import ServerHttp, decode_answer
@@ -25,8 +26,9 @@ T = TypeVar("T")
 
 Query = Mapping[str, str | int | Sequence[str]]
 
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-TIMEOUT_S: Final = 30.0
+Method = Literal["GET", "PUT", "POST"]
+
+BOUNDS: Final = Bounds(1024 * 1024, 30.0)
 
 
 class FederationClient:
@@ -50,74 +52,28 @@ class FederationClient:
         self._now_ms = now_ms
         self._is_enabled = is_enabled
 
-    async def get_json(
+    async def ask(
         self,
+        method: Method,
         destination: str,
         path: str,
         answer: type[T],
         *,
         query: Query | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
-        timeout_s: float = TIMEOUT_S,
+        body: Any = None,
+        bounds: Bounds = BOUNDS,
         forced: bool = False,
     ) -> T:
-        """The answer to a GET. `path` is escaped already (`path_of`), `query` is not."""
-        return await self._ask("GET", destination, path, answer, query, None, max_bytes, timeout_s, forced)
+        """The server's answer.
 
-    async def put_json(
-        self,
-        destination: str,
-        path: str,
-        answer: type[T],
-        *,
-        body: Any,
-        query: Query | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
-        timeout_s: float = TIMEOUT_S,
-        forced: bool = False,
-    ) -> T:
-        """The answer to a PUT; `body` as `canonical_body` takes it."""
-        return await self._ask("PUT", destination, path, answer, query, body, max_bytes, timeout_s, forced)
-
-    async def post_json(
-        self,
-        destination: str,
-        path: str,
-        answer: type[T],
-        *,
-        body: Any,
-        query: Query | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
-        timeout_s: float = TIMEOUT_S,
-        forced: bool = False,
-    ) -> T:
-        """The answer to a POST."""
-        return await self._ask("POST", destination, path, answer, query, body, max_bytes, timeout_s, forced)
-
-    async def _ask(
-        self,
-        method: str,
-        destination: str,
-        path: str,
-        answer: type[T],
-        query: Query | None,
-        body: Any,
-        max_bytes: int,
-        timeout_s: float,
-        forced: bool,
-    ) -> T:
+        `path` is escaped already (`path_of`), `query` is not; `body` as `canonical_body` takes it. Raises RemoteError.
+        """
         content = None if body is None else canonical_body(body)
         target = path + (f"?{urlencode(query, doseq=True)}" if query else "")
         headers = self.sign(method, destination, target, content)
         async with self.attempt(destination, forced) as attempt:
             found = await self._http.request(
-                method,
-                destination,
-                target,
-                headers=headers,
-                body=content,
-                max_bytes=max_bytes,
-                timeout_s=timeout_s,
+                method, destination, target, headers=headers, body=content, bounds=bounds
             )
             attempt.status = found.status
         return decode_answer(found, msgspec.json.Decoder(answer))

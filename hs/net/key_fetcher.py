@@ -9,17 +9,16 @@ from typing import Any, Final
 
 import msgspec
 
+from hs.net.bounds import Bounds
 from hs.net.errors import RemoteError
 from hs.net.server_http import ServerHttp, decode_answer
 from hs.net.server_keys import Wanted
 
 logger = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES: Final = 64 * 1024
-# Each may have an answer as large as above, but never has.
-MAX_NOTARY_BYTES: Final = 4 * 1024 * 1024
-TIMEOUT_S: Final = 10.0
-_NOTARY_TIMEOUT_S: Final = 20.0
+BOUNDS: Final = Bounds(64 * 1024, 10.0)
+# Each server may have an answer as large as above, but never has.
+NOTARY_BOUNDS: Final = Bounds(4 * 1024 * 1024, 20.0)
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -46,13 +45,7 @@ class KeyFetcher:
     async def fetch(self, server_name: str) -> Any:
         """The server's answer about its own keys, decoded JSON; None where there is none."""
         try:
-            answer = await self._http.request(
-                "GET",
-                server_name,
-                "/_matrix/key/v2/server",
-                max_bytes=MAX_ANSWER_BYTES,
-                timeout_s=TIMEOUT_S,
-            )
+            answer = await self._http.request("GET", server_name, "/_matrix/key/v2/server", bounds=BOUNDS)
             return decode_answer(answer, _decoder)
         except RemoteError as error:
             logger.info("%s does not tell its keys: %s", server_name, error)
@@ -71,8 +64,7 @@ class KeyFetcher:
                 "/_matrix/key/v2/query",
                 headers={"Content-Type": "application/json"},
                 body=msgspec.json.encode({"server_keys": criteria}),
-                max_bytes=MAX_NOTARY_BYTES,
-                timeout_s=_NOTARY_TIMEOUT_S,
+                bounds=NOTARY_BOUNDS,
             )
             told = decode_answer(answer, _notary_decoder).server_keys
         except RemoteError as error:

@@ -3,30 +3,31 @@
 Spec: server-server-api "Retrieving previous events", "Joining Rooms", "Knocking upon a room", "Inviting to a room",
 "Leaving Rooms (Rejecting Invites)", "Backfilling and retrieving missing events". Every method raises RemoteError.
 
-Somebody waits for each of these: servers that have failed are asked all the same.
+Somebody waits for nearly each of these: servers that have failed are asked all the same.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer
-from hs.net.federation_client import FederationClient
+from hs.net.federation_client import FederationClient, Query, path_of
+
+T = TypeVar("T")
 
 _API: Final = "/_matrix/federation"
 MIB: Final = 2**20
 
 # Rooms with 100,000 members have this much state.
-_MAX_ROOM_BYTES: Final = 384 * MIB
-_MAX_IDS_BYTES: Final = 48 * MIB
+_ROOM: Final = Bounds(384 * MIB, 300.0)
+_IDS: Final = Bounds(48 * MIB, 60.0)
 # A hundred events of 64 KiB, and what is around them.
-_MAX_PAGE_BYTES: Final = 12 * MIB
-_MAX_EVENT_BYTES: Final = 256 * 1024
-_ROOM_TIMEOUT_S: Final = 300.0
-_PAGE_TIMEOUT_S: Final = 60.0
-_SHORT_TIMEOUT_S: Final = 20.0
+_PAGE: Final = Bounds(12 * MIB, 60.0)
+_EVENT: Final = Bounds(256 * 1024, 20.0)
+_SENT: Final = Bounds(256 * 1024, 60.0)
+_KNOCKED: Final = Bounds(MIB, 60.0)
 _MAX_IDS: Final = 1_000_000
 
 
@@ -109,96 +110,49 @@ class RoomClient:
             "limit": limit,
             "min_depth": min_depth,
         }
-        found = await self._client.post_json(
-            destination,
-            f"{_API}/v1/get_missing_events/{_q(room_id)}",
-            _Pdus,
-            body=body,
-            max_bytes=_MAX_PAGE_BYTES,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v1/get_missing_events/{{}}", room_id)
+        found = await self._client.ask("POST", destination, path, _Pdus, body=body, bounds=_PAGE, forced=True)
         return decode_pdus(found.events[:limit])
 
     async def backfill(
         self, destination: str, room_id: str, event_ids: Sequence[str], limit: int
     ) -> list[dict[str, Any]]:
         """At most `limit` events: these and what is before them."""
-        query: dict[str, int | Sequence[str]] = {"v": list(event_ids), "limit": limit}
-        found = await self._client.get_json(
-            destination,
-            f"{_API}/v1/backfill/{_q(room_id)}",
-            _Pdus,
-            query=query,
-            max_bytes=_MAX_PAGE_BYTES,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v1/backfill/{{}}", room_id)
+        found = await self._get(destination, path, _Pdus, _PAGE, v=list(event_ids), limit=limit)
         return decode_pdus(found.pdus[:limit])
 
     async def get_state_ids(self, destination: str, room_id: str, event_id: str) -> StateIds:
         """The state before an event, by ids."""
-        found = await self._client.get_json(
-            destination,
-            f"{_API}/v1/state_ids/{_q(room_id)}",
-            StateIds,
-            query={"event_id": event_id},
-            max_bytes=_MAX_IDS_BYTES,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v1/state_ids/{{}}", room_id)
+        found = await self._get(destination, path, StateIds, _IDS, event_id=event_id)
         if len(found.pdu_ids) + len(found.auth_chain_ids) > _MAX_IDS:
             raise BadAnswer("the state has more events than any room")
         return found
 
     async def get_state(self, destination: str, room_id: str, event_id: str) -> RoomState:
         """The state before an event."""
-        return await self._client.get_json(
-            destination,
-            f"{_API}/v1/state/{_q(room_id)}",
-            RoomState,
-            query={"event_id": event_id},
-            max_bytes=_MAX_ROOM_BYTES,
-            timeout_s=_ROOM_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v1/state/{{}}", room_id)
+        return await self._get(destination, path, RoomState, _ROOM, event_id=event_id)
 
     async def get_event(self, destination: str, event_id: str) -> dict[str, Any]:
         """One event."""
-        found = await self._client.get_json(
-            destination,
-            f"{_API}/v1/event/{_q(event_id)}",
-            _Pdus,
-            max_bytes=_MAX_EVENT_BYTES,
-            timeout_s=_SHORT_TIMEOUT_S,
-            forced=True,
-        )
+        found = await self._get(destination, path_of(f"{_API}/v1/event/{{}}", event_id), _Pdus, _EVENT)
         if not found.pdus:
             raise BadAnswer("there is no event in the answer")
         return decode_pdus(found.pdus[:1])[0]
 
     async def get_event_auth(self, destination: str, room_id: str, event_id: str) -> list[dict[str, Any]]:
         """The auth chain of an event."""
-        found = await self._client.get_json(
-            destination,
-            f"{_API}/v1/event_auth/{_q(room_id)}/{_q(event_id)}",
-            _Pdus,
-            max_bytes=_MAX_ROOM_BYTES,
-            timeout_s=_ROOM_TIMEOUT_S,
-            forced=True,
-        )
-        return decode_pdus(found.auth_chain)
+        path = path_of(f"{_API}/v1/event_auth/{{}}/{{}}", room_id, event_id)
+        return decode_pdus((await self._get(destination, path, _Pdus, _ROOM)).auth_chain)
 
     async def timestamp_to_event(self, destination: str, room_id: str, ts: int, *, backwards: bool) -> Timed:
         """The event closest to a time, in one direction, of those that the server has."""
-        return await self._client.get_json(
-            destination,
-            f"{_API}/v1/timestamp_to_event/{_q(room_id)}",
-            Timed,
-            query={"ts": ts, "dir": "b" if backwards else "f"},
-            max_bytes=_MAX_EVENT_BYTES,
-            timeout_s=_SHORT_TIMEOUT_S,
-        )
+        path = path_of(f"{_API}/v1/timestamp_to_event/{{}}", room_id)
+        query: Query = {"ts": ts, "dir": "b" if backwards else "f"}
+        # Servers that have failed are left alone: there are others to ask, and the answer is no more than closer.
+        return await self._client.ask("GET", destination, path, Timed, query=query, bounds=_EVENT)
 
     # --- memberships: "join", "leave" and "knock" each take two steps
 
@@ -206,58 +160,31 @@ class RoomClient:
         self, destination: str, what: str, room_id: str, user_id: str, versions: Sequence[str]
     ) -> Template:
         """A member event for the user to sign; `what` is "join", "leave" or "knock"."""
-        return await self._client.get_json(
-            destination,
-            f"{_API}/v1/make_{what}/{_q(room_id)}/{_q(user_id)}",
-            Template,
-            query=None if what == "leave" else {"ver": list(versions)},
-            max_bytes=_MAX_EVENT_BYTES,
-            timeout_s=_SHORT_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v1/make_{what}/{{}}/{{}}", room_id, user_id)
+        if what == "leave":
+            return await self._get(destination, path, Template, _EVENT)
+        return await self._get(destination, path, Template, _EVENT, ver=list(versions))
 
     async def send_join(
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
     ) -> Joined:
         """The room, now that the user has joined it."""
-        return await self._client.put_json(
-            destination,
-            f"{_API}/v2/send_join/{_q(room_id)}/{_q(event_id)}",
-            Joined,
-            body=event,
-            max_bytes=_MAX_ROOM_BYTES,
-            timeout_s=_ROOM_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v2/send_join/{{}}/{{}}", room_id, event_id)
+        return await self._put(destination, path, event, Joined, _ROOM)
 
     async def send_leave(
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
     ) -> None:
         """Have the user leave the room, or reject its invite."""
-        await self._client.put_json(
-            destination,
-            f"{_API}/v2/send_leave/{_q(room_id)}/{_q(event_id)}",
-            _Nothing,
-            body=event,
-            max_bytes=_MAX_EVENT_BYTES,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
-        )
+        path = path_of(f"{_API}/v2/send_leave/{{}}/{{}}", room_id, event_id)
+        await self._put(destination, path, event, _Nothing, _SENT)
 
     async def send_knock(
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
     ) -> list[Any]:
         """Knock at the room; what it tells of itself."""
-        found = await self._client.put_json(
-            destination,
-            f"{_API}/v1/send_knock/{_q(room_id)}/{_q(event_id)}",
-            _Knocked,
-            body=event,
-            max_bytes=MIB,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
-        )
-        return found.knock_room_state
+        path = path_of(f"{_API}/v1/send_knock/{{}}/{{}}", room_id, event_id)
+        return (await self._put(destination, path, event, _Knocked, _KNOCKED)).knock_room_state
 
     async def send_invite(
         self,
@@ -269,17 +196,21 @@ class RoomClient:
         stripped: Sequence[Any],
     ) -> dict[str, Any]:
         """The invite with the signature of the invited user's server."""
+        path = path_of(f"{_API}/v2/invite/{{}}/{{}}", room_id, event_id)
         body = {"room_version": version, "event": event, "invite_room_state": stripped}
-        found = await self._client.put_json(
-            destination,
-            f"{_API}/v2/invite/{_q(room_id)}/{_q(event_id)}",
-            _Invited,
-            body=body,
-            max_bytes=_MAX_EVENT_BYTES,
-            timeout_s=_PAGE_TIMEOUT_S,
-            forced=True,
+        return (await self._put(destination, path, body, _Invited, _SENT)).event
+
+    async def _get(
+        self, destination: str, path: str, answer: type[T], bounds: Bounds, **query: int | str | Sequence[str]
+    ) -> T:
+        return await self._client.ask(
+            "GET", destination, path, answer, query=query, bounds=bounds, forced=True
         )
-        return found.event
+
+    async def _put(
+        self, destination: str, path: str, body: Mapping[str, Any], answer: type[T], bounds: Bounds
+    ) -> T:
+        return await self._client.ask("PUT", destination, path, answer, body=body, bounds=bounds, forced=True)
 
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
@@ -294,7 +225,3 @@ def decode_pdus(raw: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
         except (msgspec.DecodeError, RecursionError):
             continue  # an event that is none is dropped, not the others
     return found
-
-
-def _q(segment: str) -> str:
-    return quote(segment, safe="")

@@ -9,6 +9,7 @@ import msgspec
 from hs.matrix.errors import InvalidParam
 from hs.matrix.ids import parse_server_name
 from hs.matrix.json_depth import is_nested_deeper
+from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, Unreachable
 
 T = TypeVar("T")
@@ -51,12 +52,11 @@ class Http(Protocol):
         self,
         method: str,
         target_or_url: Any,
+        bounds: Bounds,
         *,
         path: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        max_bytes: int,
-        timeout_s: float,
     ) -> HttpAnswer:
         """The answer of one address; RemoteError where there is none."""
 
@@ -71,7 +71,7 @@ class NoServers:
     def forget(self, server_name: str) -> None:
         """Nothing is known."""
 
-    async def request(self, method: str, target_or_url: Any, **how: Any) -> HttpAnswer:
+    async def request(self, method: str, target_or_url: Any, bounds: Bounds, **options: Any) -> HttpAnswer:
         """Raises Unreachable."""
         raise Unreachable("federation is disabled")
 
@@ -91,28 +91,21 @@ class ServerHttp:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        max_bytes: int,
-        timeout_s: float,
+        bounds: Bounds,
     ) -> HttpAnswer:
-        """What the server answers, whatever the status. `timeout_s` is for all of it, finding it included.
+        """What the server answers, whatever the status. The bounds are for all of it, finding it included.
 
         Raises Unreachable and its kind, or TooLong. Requests between servers may be repeated, so the next
         address is tried also where a connection broke after the request was sent.
         """
         _check_name(server_name)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(bounds.timeout_s):
                 failure: RemoteError = Unreachable(f"{server_name} has no address")
                 for target in (await self._finder.find(server_name))[:MAX_TRIES]:
                     try:
                         return await self._http.request(
-                            method,
-                            target,
-                            path=path,
-                            headers=headers or {},
-                            body=body,
-                            max_bytes=max_bytes,
-                            timeout_s=timeout_s,
+                            method, target, bounds, path=path, headers=headers or {}, body=body
                         )
                     except Unreachable as error:
                         failure = error
@@ -120,7 +113,7 @@ class ServerHttp:
                 raise failure
         except TimeoutError as error:
             self._finder.forget(server_name)
-            raise TimedOut(f"{server_name} took longer than {timeout_s:g} s") from error
+            raise TimedOut(f"{server_name} took longer than {bounds.timeout_s:g} s") from error
 
 
 def _check_name(server_name: str) -> None:

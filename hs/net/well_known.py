@@ -13,16 +13,16 @@ from typing import Final
 import msgspec
 
 from hs.matrix.ids import is_server_name, parse_server_name
+from hs.net.bounds import Bounds
 from hs.net.client import HttpAnswer, HttpClient
 from hs.net.errors import RemoteError
 from hs.net.remembered import Entry, Remembered
 
 logger = logging.getLogger(__name__)
 
-_MAX_BYTES: Final = 51_200
-_MAX_REDIRECTS: Final = 5
 # Many servers have nothing that listens there, and whoever waits has little time.
-_TIMEOUT_S: Final = 8.0
+_BOUNDS: Final = Bounds(51_200, 8.0)
+_MAX_REDIRECTS: Final = 5
 # Servers whose answers are remembered, some 300 bytes each.
 _REMEMBERED: Final = 20_000
 
@@ -90,8 +90,7 @@ class WellKnown:
             answer = await self._http.request(
                 "GET",
                 f"https://{hostname}{port}/.well-known/matrix/server",
-                max_bytes=_MAX_BYTES,
-                timeout_s=_TIMEOUT_S,
+                _BOUNDS,
                 redirects=_MAX_REDIRECTS,
             )
         except RemoteError as error:

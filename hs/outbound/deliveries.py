@@ -17,6 +17,7 @@ from cachetools import LRUCache
 
 from hs._fast import canonical_json
 from hs.net.backoff import Backoff
+from hs.net.bounds import Bounds
 from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.federation_client import FederationClient, path_of
 from hs.outbound.catch_up import CatchUp, Cursor
@@ -33,7 +34,7 @@ MAX_TRYING: Final = 20
 # After this long an answer is slow: somebody else may be sent to meanwhile. So many at once of these.
 _SLOW_S: Final = 2.0
 _MAX_SLOW: Final = 500
-_TIMEOUT_S: Final = 60.0
+_BOUNDS: Final = Bounds(2**20, 60.0)
 # A transaction that failed is kept and sent again so often (10, 20, 40 seconds later): a server that is started anew
 # need not catch up. After that its queue is given up.
 _KEPT_FAILURES: Final = 3
@@ -306,12 +307,13 @@ class Deliveries:
         return []
 
     async def _put(self, server_name: str, transaction: Transaction) -> None:
-        answer = await self._client.put_json(
+        answer = await self._client.ask(
+            "PUT",
             server_name,
             path_of("/_matrix/federation/v1/send/{}", transaction.txn_id),
             TransactionResult,
             body=transaction.body,
-            timeout_s=_TIMEOUT_S,
+            bounds=_BOUNDS,
         )
         if logger.isEnabledFor(logging.DEBUG):
             for event_id, result in answer.pdus.items():

@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pytest
 from aiohttp import web
 
 from hs.config import PRIVATE_NETWORKS
 from hs.net.addresses import AddressGuard
-from hs.net.client import HttpAnswer, HttpClient, HttpLimits, make_tls_context
+from hs.net.bounds import Bounds
+from hs.net.client import HttpAnswer, HttpClient, HttpLimits, RequestOptions, make_tls_context
 from hs.net.discovery import Discovery
 from hs.net.resolver import Resolver
 from hs.net.well_known import WellKnown
@@ -27,7 +28,7 @@ RawAnswer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 # 127.0.0.3 is where nobody may lead us.
 ALLOWED = ("127.0.0.1/32", "127.0.0.2/32", "::1/128")
-PLENTY = 1_000_000
+PLENTY = Bounds(1_000_000, 10)
 
 
 def page(text: str, status: int = 200, **headers: str) -> Answer:
@@ -132,9 +133,9 @@ class Outside:
         self.stack.push_async_callback(end)
         return int(server.sockets[0].getsockname()[1])
 
-    async def get(self, url: str, **how: Any) -> HttpAnswer:
+    async def get(self, url: str, bounds: Bounds = PLENTY, **options: Unpack[RequestOptions]) -> HttpAnswer:
         """A GET."""
-        return await self.http.request("GET", url, **{"max_bytes": PLENTY, "timeout_s": 10} | how)
+        return await self.http.request("GET", url, bounds, **options)
 
 
 @asynccontextmanager

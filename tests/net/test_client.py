@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from hs.net.bounds import Bounds
 from hs.net.client import HttpLimits, make_tls_context
 from hs.net.errors import (
     AddressRefused,
@@ -44,11 +45,10 @@ async def test_a_request_and_its_answer(outside: Outside) -> None:
         got = await outside.http.request(
             "PUT",
             local(site.port),
+            Bounds(4_000_000, 10),
             path="/a%2Fb?c=%20d",
             headers={"Authorization": "X-Matrix x"},
             body=body,
-            max_bytes=4_000_000,
-            timeout_s=10,
         )
         assert (got.status, got.headers["X-Answer"], got.body) == (404, "/a%2Fb?c=%20d", body + b"!")
     request = site.requests[0]
@@ -65,12 +65,10 @@ async def test_a_request_and_its_answer(outside: Outside) -> None:
 async def test_connections_are_not_shared_between_names(outside: Outside) -> None:
     site = await outside.site("a.example", "b.example")
     for name in ("a.example", "b.example", "a.example"):
-        await outside.http.request("GET", local(site.port, name), path="/", max_bytes=PLENTY, timeout_s=10)
+        await outside.http.request("GET", local(site.port, name), PLENTY, path="/")
     assert site.sni == ["a.example", "b.example"]
     with pytest.raises(BadCertificate):
-        await outside.http.request(
-            "GET", local(site.port, "c.example"), path="/", max_bytes=PLENTY, timeout_s=10
-        )
+        await outside.http.request("GET", local(site.port, "c.example"), PLENTY, path="/")
     assert site.hosts == ["a.example", "b.example", "a.example"]
 
 
@@ -79,7 +77,7 @@ async def test_certificates_for_other_names_expired_and_unknown_ones(outside: Ou
     late = await outside.site(certificate=authority.issue_expired("a.example"))
     for target in (local(ours.port, "b.example"), local(late.port), local(ours.port, "127.0.0.1")):
         with pytest.raises(BadCertificate):
-            await outside.http.request("GET", target, path="/", max_bytes=PLENTY, timeout_s=10)
+            await outside.http.request("GET", target, PLENTY, path="/")
     assert ours.requests == late.requests == []
 
 
@@ -229,11 +227,11 @@ async def test_answers_that_are_too_long(outside: Outside) -> None:
     for answer in (endless, declared):
         port = await outside.raw(answer)
         with pytest.raises(TooLong):
-            await outside.get(f"https://127.0.0.1:{port}/", max_bytes=100_000)
+            await outside.get(f"https://127.0.0.1:{port}/", Bounds(100_000, 10))
     assert sent < 20_000_000
     site = await outside.site()
     site.answer = page("x" * 100_000)
-    assert len((await outside.get(f"https://127.0.0.1:{site.port}/", max_bytes=100_000)).body) == 100_000
+    assert len((await outside.get(f"https://127.0.0.1:{site.port}/", Bounds(100_000, 10))).body) == 100_000
 
 
 async def test_packed_answers_are_refused(outside: Outside) -> None:
@@ -295,7 +293,7 @@ async def test_slow_answers(outside: Outside) -> None:
     for answer in (slow_headers, slow_body, silent):
         port = await outside.raw(answer)
         with pytest.raises(TimedOut):
-            await outside.get(f"https://127.0.0.1:{port}/", timeout_s=0.3)
+            await outside.get(f"https://127.0.0.1:{port}/", Bounds(100_000, 0.3))
 
 
 async def test_a_server_that_takes_connections_and_says_nothing(outside: Outside) -> None:
@@ -327,7 +325,7 @@ async def test_streamed_answers(outside: Outside) -> None:
 
     port = await outside.raw(answer)
     url = f"https://127.0.0.1:{port}/"
-    async with outside.http.open("GET", url, max_bytes=99_000_000, timeout_s=30) as opened:
+    async with outside.http.open("GET", url, Bounds(99_000_000, 30)) as opened:
         chunks = opened.iter_chunks()
         assert (opened.status, await anext(chunks)) == (200, b"first")
         go_on.set()
@@ -341,7 +339,7 @@ async def test_streamed_answers(outside: Outside) -> None:
                     await asyncio.sleep(0.01)
                     assert written < 32
         assert largest < 1_000_000
-    async with outside.http.open("GET", url, max_bytes=2_000_000_000, timeout_s=30) as opened:
+    async with outside.http.open("GET", url, Bounds(2_000_000_000, 30)) as opened:
         assert opened.status == 200
 
 
@@ -350,7 +348,7 @@ async def test_who_stops_reading_ends_the_connection(outside: Outside) -> None:
     site.answer = page("x" * 5_000_000)
     url = f"https://127.0.0.1:{site.port}/"
     for _ in range(3):
-        async with outside.http.open("GET", url, max_bytes=10_000_000, timeout_s=30) as opened:
+        async with outside.http.open("GET", url, Bounds(10_000_000, 30)) as opened:
             await anext(opened.iter_chunks())
     site.answer = page("here")
     assert (await outside.get(url)).body == b"here"
@@ -459,7 +457,7 @@ async def test_secrets_are_not_told(outside: Outside, caplog: pytest.LogCaptureF
     ]
     for url in urls:
         with pytest.raises(RemoteError) as raised:
-            await outside.get(url, headers={"Authorization": "hunter2"}, max_bytes=10)
+            await outside.get(url, Bounds(10, 10), headers={"Authorization": "hunter2"})
         assert "hunter2" not in str(raised.value)
     assert "hunter2" not in caplog.text
 
@@ -472,7 +470,7 @@ async def test_requests_cannot_be_broken_into_others(outside: Outside) -> None:
     site = await outside.site()
     for path in ("", "x", "/a b", "/a\r\nX: y", "/é", "/\0"):
         with pytest.raises(Unreachable):
-            await outside.http.request("GET", local(site.port), path=path, max_bytes=PLENTY, timeout_s=10)
+            await outside.http.request("GET", local(site.port), PLENTY, path=path)
     with pytest.raises(Unreachable):
         await outside.get(f"https://127.0.0.1:{site.port}/", headers={"X": "a\r\nHost: b"})
     assert site.requests == []

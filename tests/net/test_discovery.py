@@ -9,7 +9,7 @@ from hs.net.discovery import Discovery
 from hs.net.errors import Unreachable
 from hs.net.server_http import ServerHttp
 from hs.net.targets import Target
-from tests.net.outside import Outside, Site, page
+from tests.net.outside import PLENTY, Outside, Site, page
 
 
 def well_known(server: str) -> str:
@@ -88,9 +88,7 @@ async def test_services_that_point_at_themselves(outside: Outside) -> None:
     outside.dns.add(service, "SRV", f"0 0 1 {service}.")
     assert await discovery.find("a.example") == [Target(service, 1, "a.example", "a.example")]
     with pytest.raises(Unreachable):
-        await ServerHttp(outside.http, discovery).request(
-            "GET", "a.example", "/", max_bytes=1000, timeout_s=10
-        )
+        await ServerHttp(outside.http, discovery).request("GET", "a.example", "/", bounds=PLENTY)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +290,7 @@ async def test_requests_arrive_where_the_steps_lead(outside: Outside) -> None:
     outside.dns.add("down.example", "A", "127.0.0.2")
     outside.dns.add("host.example", "A", "127.0.0.1")
     answer = await ServerHttp(outside.http, discovery).request(
-        "GET", "a.example", "/_matrix/x", max_bytes=1000, timeout_s=10
+        "GET", "a.example", "/_matrix/x", bounds=PLENTY
     )
     assert answer.body == b"here"
     assert (homeserver.hosts, homeserver.sni) == (["b.example"], ["b.example"])
@@ -305,7 +303,7 @@ async def test_a_server_that_moves_is_found_after_it_was_missed(outside: Outside
     http = ServerHttp(outside.http, discovery)
 
     async def ask() -> bytes:
-        return (await http.request("GET", "a.example", "/", max_bytes=1000, timeout_s=10)).body
+        return (await http.request("GET", "a.example", "/", bounds=PLENTY)).body
 
     assert await ask() == b"here"
 

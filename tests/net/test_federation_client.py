@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, TooLong, Unreachable
 from hs.net.federation_client import FederationClient, path_of
 from tests.net.house import HERE, NetHouse
@@ -30,17 +31,17 @@ def remote(house: NetHouse, remote: RemoteServer) -> RemoteServer:
 
 
 async def get(house: NetHouse, remote: RemoteServer, **more: Any) -> Thing:
-    return await house.client.get_json(remote.name, PATH, Thing, **more)
+    return await house.client.ask("GET", remote.name, PATH, Thing, **more)
 
 
 async def test_requests_are_signed_as_the_other_side_checks_it(house: NetHouse, remote: RemoteServer) -> None:
     remote.script("*", "/thing", reply({"name": "☃", "more": 1}))
     path = path_of(PATH + "/{}/{}", "$a/b?c", "#é:x")
     query = {"ver": ["1", "2"], "x": "a b&c"}
-    assert await house.client.get_json(remote.name, path, Thing, query=query) == Thing("☃")
-    assert await house.client.put_json(remote.name, path, Thing, body={"b": "☃", "a": 1.5}) == Thing("☃")
-    assert await house.client.post_json(remote.name, path, Thing, body=Thing("x", 2)) == Thing("☃")
-    assert await house.client.put_json(remote.name, path, Thing, body=b'{"a":[]}') == Thing("☃")
+    assert await house.client.ask("GET", remote.name, path, Thing, query=query) == Thing("☃")
+    assert await house.client.ask("PUT", remote.name, path, Thing, body={"b": "☃", "a": 1.5}) == Thing("☃")
+    assert await house.client.ask("POST", remote.name, path, Thing, body=Thing("x", 2)) == Thing("☃")
+    assert await house.client.ask("PUT", remote.name, path, Thing, body=b'{"a":[]}') == Thing("☃")
     got = remote.received("*", "/thing")
     assert [request.origin for request in got] == [HERE] * 4
     assert got[0].parts[-2:] == ["$a/b?c", "#é:x"]
@@ -101,7 +102,7 @@ async def test_strange_answers(
 async def test_a_slow_server_is_waited_for_as_long_as_said(house: NetHouse, remote: RemoteServer) -> None:
     stall = remote.stall("GET", "/thing")
     with pytest.raises(TimedOut):
-        await get(house, remote, timeout_s=0.2)
+        await get(house, remote, bounds=Bounds(1000, 0.2))
     stall.release()
     assert house.backoff.retry_ts(remote.name)
 
@@ -133,7 +134,7 @@ async def test_giving_up_says_nothing_of_the_server(house: NetHouse, remote: Rem
 async def test_nothing_is_asked_of_ourselves_or_of_no_server(house: NetHouse) -> None:
     for name in (HERE, "", "a b", "a/b", "https://a.example", "a.example\r\n"):
         with pytest.raises(Unreachable):
-            await house.client.get_json(name, PATH, Thing, forced=True)
+            await house.client.ask("GET", name, PATH, Thing, forced=True)
     assert house.finder.found == []
 
 
@@ -154,7 +155,7 @@ async def test_nothing_is_asked_of_ourselves_or_of_no_server(house: NetHouse) ->
 async def test_names_that_no_network_has(house: NetHouse, name: str) -> None:
     for _ in range(2):
         with pytest.raises(Unreachable):
-            await house.client.get_json(name, PATH, Thing, forced=True)
+            await house.client.ask("GET", name, PATH, Thing, forced=True)
     assert await house.keys.get_keys(house.wanted(name, "ed25519:a")) == {name: {}}
 
 
@@ -163,5 +164,5 @@ async def test_without_federation_nobody_is_asked(house: NetHouse, remote: Remot
         house.server_http, house.own, house.backoff, house.clock.now_ms, is_enabled=False
     )
     with pytest.raises(Unreachable):
-        await client.get_json(remote.name, PATH, Thing, forced=True)
+        await client.ask("GET", remote.name, PATH, Thing, forced=True)
     assert house.finder.found == []
