@@ -46,6 +46,9 @@ OnCommit = Callable[[Committed], None]
 # One writer process: its number in vector clocks.
 INSTANCE = 1
 
+# Events of members that are read together.
+_MEMBERS_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
@@ -247,22 +250,28 @@ class Committer:
         return deltas
 
     async def _members(self, stage: Stage, deltas: Sequence[StateDelta]) -> list[MemberRow]:
+        changes = [delta for delta in deltas if delta.type == "m.room.member" and delta.event_nid]
+        rows: list[MemberRow] = []
+        # Joining a room of others changes all its members.
+        for start in range(0, len(changes), _MEMBERS_AT_ONCE):
+            rows += await self._member_rows(stage, changes[start : start + _MEMBERS_AT_ONCE])
+        return rows
+
+    async def _member_rows(self, stage: Stage, changes: Sequence[StateDelta]) -> list[MemberRow]:
+        # A resolution may bring older member events back.
+        older = [delta.event_nid for delta in changes if stage.find_staged(delta.event_nid) is None]
+        records = await self._events.get_many(older) if older else {}
         rows = []
-        for delta in deltas:
-            if delta.type != "m.room.member" or not delta.event_nid:
-                continue
+        for delta in changes:
             placed = stage.find_staged(delta.event_nid)
-            if placed is not None:
-                sender, content = placed.event.sender, placed.event.content
-            else:  # a resolution brought an older member event back
-                record = await self._events.get(delta.event_nid)
-                sender, content = record.sender, record.content
+            source = records[delta.event_nid] if placed is None else placed.event
+            content = source.content
             rows.append(
                 MemberRow(
                     delta.state_key,
                     str(content.get("membership")),
                     delta.event_nid,
-                    sender,
+                    source.sender,
                     delta.stream_ordering,
                     _text(content.get("displayname")),
                     _text(content.get("avatar_url")),

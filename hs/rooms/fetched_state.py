@@ -96,7 +96,7 @@ class FetchedStates:
         state_events = await self.check(room, state)
         await self._importer.add(room, [*auth_events, *state_events], drops_orphans=True)
         nids = await self._importer.find_nids(room, [event.event_id for event in state_events])
-        return await self._entries(room, list(nids))
+        return await self._entries_of(room, list(nids.values()))
 
     async def check(self, room: RoomInfo, pdus: Sequence[msgspec.Raw]) -> list[Event]:
         """The events among the PDUs of a room, a part of them decoded at a time."""
@@ -111,8 +111,10 @@ class FetchedStates:
         lacking = len(set(event_ids)) - len(nids)
         if lacking:
             raise IncompleteState(f"{lacking} events of the state are missing")
+        return await self._entries_of(room, list(nids.values()))
+
+    async def _entries_of(self, room: RoomInfo, numbers: Sequence[int]) -> dict[StateKey, int]:
         state: dict[StateKey, int] = {}
-        numbers = list(nids.values())
         for start in range(0, len(numbers), _CHUNK):
             for entry in await self._store.list_state(room.room_nid, numbers[start : start + _CHUNK]):
                 # What is rejected is in no state, whatever the other server says.
