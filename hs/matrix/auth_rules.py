@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from hs._fast import event_auth
+from hs.matrix.event import Event
 from hs.matrix.keys import ALGORITHM, BadSignature, verify_key_from_base64
 from hs.matrix.room_versions import RoomVersion
 from hs.matrix.signing import verify_json
@@ -29,6 +30,7 @@ __all__ = [
     "check_auth_list",
     "check_auth_state",
     "list_needed_keys",
+    "make_record",
     "select_auth_keys",
     "verify_third_party_signed",
 ]
@@ -57,6 +59,28 @@ _ACCEPTED = Accepted()
 # An event has room for many thousands of pairs of key and signature, and each costs 50 us: identity servers
 # sign once and name two keys.
 _MAX_SIGNATURES_TRIED = 64
+
+
+def make_record(
+    event: Event, nid: int, auth: Sequence[AuthRecord], *, is_rejected: bool = False
+) -> AuthRecord:
+    """The auth record of an event with this number; `auth` are the records of its auth_events."""
+    return event_auth.make_record(
+        version=event.version.number,
+        nid=nid,
+        event_id=event.event_id,
+        type=event.type,
+        state_key=event.state_key,
+        sender=event.sender,
+        room_id=event.room_id,
+        origin_server_ts=event.origin_server_ts,
+        depth=event.depth,
+        content=event.content,
+        auth_nids=[record.nid for record in auth],
+        prev_event_ids=event.prev_events,
+        redacts=event.redacts,
+        rejected=is_rejected,
+    )
 
 
 def select_auth_keys(

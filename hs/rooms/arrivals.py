@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hs._fast import event_auth
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
-from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, select_auth_keys
+from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, make_record, select_auth_keys
 from hs.matrix.event import Event, event_from_stored
 from hs.matrix.ids import server_of
 from hs.rooms.head import Extremity
@@ -135,7 +135,7 @@ class ArrivalPlacer:
         nid = held.event_nid if held is not None else unjudged or known.awaited.get(event.event_id)
         if nid is None:
             [nid] = await self._event_nids.take(1)
-        record = make_record(event, nid, auth, is_rejected=False)
+        record = make_record(event, nid, auth)
         flags, rule = await self._judge(stage, arrival, record, auth, before, prevs)
         if flags & Flag.REJECTED:
             record = make_record(event, nid, auth, is_rejected=True)
@@ -372,26 +372,6 @@ class ArrivalPlacer:
         if levels is not None and levels.payload is not None:
             needed = levels.payload["levels"].get("redact", _DEFAULT_REDACT)
         return power >= needed
-
-
-def make_record(event: Event, nid: int, auth: Sequence[AuthRecord], *, is_rejected: bool) -> AuthRecord:
-    """The auth record of an event with this number; `auth` are the records of its auth_events."""
-    return event_auth.make_record(
-        version=event.version.number,
-        nid=nid,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        sender=event.sender,
-        room_id=event.room_id,
-        origin_server_ts=event.origin_server_ts,
-        depth=event.depth,
-        content=event.content,
-        auth_nids=[record.nid for record in auth],
-        prev_event_ids=event.prev_events,
-        redacts=event.redacts,
-        rejected=is_rejected,
-    )
 
 
 def message_record(nid: int) -> AuthRecord:

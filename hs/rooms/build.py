@@ -12,14 +12,10 @@ from typing import Any
 import msgspec
 from signedjson.types import SigningKey
 
-from hs._fast import event_auth, event_hash
+from hs._fast import event_hash
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
-from hs.matrix.auth_rules import (
-    Rejected,
-    check_auth_list,
-    select_auth_keys,
-)
+from hs.matrix.auth_rules import Rejected, check_auth_list, make_record, select_auth_keys
 from hs.matrix.errors import BadJson, Forbidden, NotFound, TooLarge
 from hs.matrix.event import Event, InvalidEvent, sign_event
 from hs.matrix.power_levels import PowerLevels
@@ -260,21 +256,7 @@ class EventBuilder:
         create: AuthRecord | None,
     ) -> PlacedEvent:
         [nid] = await self._numbers.events.take(1)
-        record = event_auth.make_record(
-            version=event.version.number,
-            nid=nid,
-            event_id=event.event_id,
-            type=event.type,
-            state_key=event.state_key,
-            sender=event.sender,
-            room_id=event.room_id,
-            origin_server_ts=event.origin_server_ts,
-            depth=event.depth,
-            content=event.content,
-            auth_nids=[r.nid for r in auth],
-            prev_event_ids=event.prev_events,
-            redacts=event.redacts,
-        )
+        record = make_record(event, nid, auth)
         verdict = check_auth_list(event.version, record, auth, create)
         if isinstance(verdict, Rejected):
             raise Forbidden(verdict.reason)

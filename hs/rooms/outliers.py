@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from hs._fast import event_auth
 from hs._fast.event_auth import AuthRecord
-from hs.matrix.auth_rules import Rejected, check_auth_list
+from hs.matrix.auth_rules import Rejected, check_auth_list, make_record
 from hs.matrix.event import Event
-from hs.rooms.arrivals import MissingAuth, make_record, message_record
+from hs.rooms.arrivals import MissingAuth, message_record
 from hs.rooms.lane import Lanes
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.auth_records import AuthRecordStore
@@ -128,7 +128,7 @@ class _Import:
             auth = [self._record_of(self._nids[auth_id]) for auth_id in event.auth_events]
             create_nid = self._nids.get(self._create_id)
             create = None if create_nid is None else self._records.get(create_nid)
-            record = make_record(event, nid, auth, is_rejected=False)
+            record = make_record(event, nid, auth)
             verdict = check_auth_list(event.version, record, auth, create)
             rule = verdict.rule if isinstance(verdict, Rejected) else None
             if rule is not None:

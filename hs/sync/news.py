@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
+from operator import attrgetter
 
 from hs.rooms.drafts import Committed
 from hs.storage.events import HIDDEN
+from hs.sync.recent_rooms import list_newer
 from hs.sync.user_rooms import UserRooms
 
 # An event takes about 130 bytes here: a room at most 13 KB, all of them 130 MB at the very most.
@@ -34,6 +36,9 @@ class _Recent:
     summary: int = 0
 
 
+_newest = attrgetter("newest")
+
+
 class RoomNews:
     """The last events of busy rooms; answers most incremental syncs without the database."""
 
@@ -47,16 +52,7 @@ class RoomNews:
         """Those of the rooms that have news after `since`; None where only the database knows."""
         if since < self._floor:
             return None
-        found: list[int] = []
-        for looked_at, (room_nid, recent) in enumerate(reversed(self._rooms.items())):
-            if recent.newest <= since:
-                return found
-            if looked_at > len(room_nids):
-                # The server is busier than the user: ask room by room.
-                return [nid for nid in room_nids if self._newest(nid) > since]
-            if room_nid in room_nids:
-                found.append(room_nid)
-        return found
+        return list_newer(self._rooms, _newest, room_nids, since)
 
     def list_since(self, room_nid: int, since: int) -> list[tuple[int, int]] | None:
         """(stream_ordering, event_nid) of the visible events after `since`; None where not all are known."""
@@ -119,10 +115,6 @@ class RoomNews:
             if not record.flags & HIDDEN and record.stream_ordering > 0:
                 recent.events.append((record.stream_ordering, record.event_nid))
         self._trim(recent)
-
-    def _newest(self, room_nid: int) -> int:
-        recent = self._rooms.get(room_nid)
-        return 0 if recent is None else recent.newest
 
     def _trim(self, recent: _Recent) -> None:
         while len(recent.events) > _RECENT_EVENTS:

@@ -3,8 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from hs.storage.receipts import Receipt, ReceiptKey
+from hs.sync.recent_rooms import list_newer
 
 # A receipt takes about 500 bytes: all of them 50 MB at the very most. When everybody in a very large room
 # reads the same message at once, polls must still find the last moments here.
@@ -19,6 +21,9 @@ class _Recent:
     complete_from: int
     newest: int = 0
     receipts: OrderedDict[ReceiptKey, Receipt] = field(default_factory=OrderedDict)
+
+
+_newest = attrgetter("newest")
 
 
 class RecentReceipts:
@@ -68,16 +73,7 @@ class RecentReceipts:
         """Those of the rooms with receipts after `since`; None where only the database knows."""
         if since < self._floor:
             return None
-        found: list[int] = []
-        for looked_at, (room_nid, recent) in enumerate(reversed(self._rooms.items())):
-            if recent.newest <= since:
-                return found
-            if looked_at > len(room_nids):
-                # The server is busier than the user: ask room by room.
-                return [nid for nid in room_nids if nid in self._rooms and self._rooms[nid].newest > since]
-            if room_nid in room_nids:
-                found.append(room_nid)
-        return found
+        return list_newer(self._rooms, _newest, room_nids, since)
 
     def list_since(self, room_nid: int, since: int, upto: int) -> list[Receipt] | None:
         """The room's receipts in (since, upto], oldest first; None where not all are known."""

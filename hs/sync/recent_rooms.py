@@ -1,7 +1,10 @@
 """Rooms by the moment of their last change, for what is announced by room and kept in memory."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # About 150 bytes each: 15 MB when full.
 _REMEMBERED = 100_000
@@ -28,14 +31,22 @@ class RecentRooms:
 
     def list_since(self, room_nids: Collection[int], since: int) -> list[int]:
         """Those of the rooms that have changed after `since`."""
-        found: list[int] = []
-        for looked_at, (room_nid, serial) in enumerate(reversed(self._serials.items())):
-            if serial <= since:
-                return found
-            if looked_at > len(room_nids):
-                # The server is busier than the user: ask room by room.
-                get = self._serials.get
-                return [nid for nid in room_nids if get(nid, 0) > since]
-            if room_nid in room_nids:
-                found.append(room_nid)
-        return found
+        return list_newer(self._serials, int, room_nids, since)
+
+
+def list_newer(
+    by_change: OrderedDict[int, T], newest: Callable[[T], int], room_nids: Collection[int], since: int
+) -> list[int]:
+    """Those of the rooms whose `newest` is above `since`; `by_change` has the longest unchanged first.
+
+    Costs what is new, or what the user has where the server is busier than the user.
+    """
+    found: list[int] = []
+    for looked_at, (room_nid, room) in enumerate(reversed(by_change.items())):
+        if newest(room) <= since:
+            return found
+        if looked_at > len(room_nids):
+            return [nid for nid in room_nids if nid in by_change and newest(by_change[nid]) > since]
+        if room_nid in room_nids:
+            found.append(room_nid)
+    return found
