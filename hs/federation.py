@@ -9,6 +9,7 @@ from hs.federation_api.memberships import MembershipsApi
 from hs.federation_api.transactions import TransactionsApi
 from hs.net.federation_client import FederationClient
 from hs.net.room_client import RoomClient
+from hs.rooms.admissions import PastAdmissions
 from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
 from hs.rooms.checks import KeySource, PduChecker
@@ -97,7 +98,8 @@ def build_room_apis(
 ) -> tuple[InboundTransactions, Sequence[object]]:
     """What other servers ask of our rooms; transactions are to be closed."""
     checker = federation.checker
-    resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, signer)
+    past = PastAdmissions(engine.states, engine.events, engine.members)
+    resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, past, signer)
     gaps = GapFiller(
         engine.writer,
         engine.heads,

@@ -72,6 +72,19 @@ def run_federated(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[
 
 
 @pytest.fixture
+def crashing(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[FederatedProcess]:
+    """A server of its own that federates, to be killed."""
+    folder = make_server_folder()
+    process = FederatedProcess(folder, authority, asyncio.run(make_database(postgres.url)))
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 async def federated_town(federated: FederatedProcess) -> AsyncIterator[Town]:
     """People on the shared server that federates."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:

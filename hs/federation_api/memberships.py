@@ -11,8 +11,9 @@ import msgspec
 from hs.http.endpoint import Auth, RawJson, endpoint
 from hs.matrix.errors import Forbidden
 from hs.matrix.event import pdu_dict
+from hs.rooms.admissions import Admission
 from hs.rooms.invites import NamingState
-from hs.rooms.resident import Admission, ResidentServer
+from hs.rooms.resident import ResidentServer
 from hs.rooms.whole_states import WholeStates
 
 _API = "/_matrix/federation"

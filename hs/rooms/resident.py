@@ -5,13 +5,12 @@ Invites)"; joins-v1.yaml, joins-v2.yaml, knocks.yaml, leaving-v1.yaml, leaving-v
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
 from hs.matrix.event import Event, InvalidEvent, add_signature, parse_event, pdu_dict
 from hs.matrix.ids import is_user_id, server_of
+from hs.rooms.admissions import Admission, PastAdmissions
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.build import Signer
 from hs.rooms.checks import PduChecker
@@ -24,15 +23,6 @@ from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomInfo, RoomStore
 
 MEMBERSHIPS = {"join": "join", "leave": "leave", "knock": "knock"}
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A membership that has become part of the room; `before` is the root of the state before its event."""
-
-    room: RoomInfo
-    event: Event
-    before: Node
 
 
 class RoomDoors:
@@ -61,12 +51,14 @@ class ResidentServer:
         writer: RoomWriter,
         checker: PduChecker,
         restricted: RestrictedJoins,
+        past: PastAdmissions,
         signer: Signer,
     ) -> None:
         self._doors = doors
         self._writer = writer
         self._checker = checker
         self._restricted = restricted
+        self._past = past
         self._signer = signer
 
     async def make(
@@ -97,33 +89,29 @@ class ResidentServer:
     ) -> Admission:
         """Take in the member event that the other server has signed, for send_join, send_leave and send_knock.
 
-        Raises InvalidParam for an event of another kind, Forbidden where the room does not allow it. What is
-        refused is not stored.
+        A repeated request has the same answer. Raises InvalidParam for an event of another kind, Forbidden where
+        the room does not allow it. What is refused is not stored.
         """
         room = await self._doors.open(origin, room_id)
         event = self._read(origin, what, room, event_id, pdu)
+        admission = await self._past.find(room, event) or await self._take_in(what, room, event)
+        # None where the same request was under way: by now it is through.
+        admission = admission or await self._past.find(room, event)
+        assert admission is not None  # events do not leave rooms
+        return admission
+
+    async def _take_in(self, what: str, room: RoomInfo, event: Event) -> Admission | None:
         if what == "join" and AUTHORISER in event.content:
             event = await self._vouch(room, event)
         checked = await self._checker.check([pdu_dict(event)], room.version, room.room_id)
         if not checked.events:
             raise InvalidParam("; ".join(checked.dropped.values()) or "the event is not valid")
-        before = EMPTY
-
-        async def judge(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:
-            nonlocal before
-            [found] = placed
-            if found is None:
-                raise InvalidParam("the event is in the room already")
-            if found.flags:
-                raise Forbidden(f"the room does not allow it: {found.rule}")
-            before = found.before
-
         try:
             arrival = Arrival(checked.events[0], is_relayed=True)
-            await self._writer.receive(room, [arrival], on_placed=judge)
+            [placed] = await self._writer.receive(room, [arrival], on_placed=_check_allowed)
         except (MissingHistory, MissingAuth) as error:
             raise InvalidParam(f"the event refers to what this server does not have: {error}") from error
-        return Admission(room, checked.events[0], before)
+        return None if placed is None else Admission(room, checked.events[0], placed.before)
 
     def _read(self, origin: str, what: str, room: RoomInfo, event_id: str, pdu: dict[str, Any]) -> Event:
         """The event, where it is what the endpoint is for."""
@@ -148,3 +136,9 @@ class ResidentServer:
             return event
         await self._restricted.find_authoriser(room, event.sender)
         return add_signature(event, self._signer.server_name, self._signer.key)
+
+
+async def _check_allowed(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:
+    for found in placed:
+        if found is not None and found.flags:
+            raise Forbidden(f"the room does not allow it: {found.rule}")

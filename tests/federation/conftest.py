@@ -2,6 +2,7 @@
 
 from tests.federation_fixtures import (  # noqa: F401
     authority,
+    crashing,
     federated,
     federated_town,
     make_federation,

@@ -1,22 +1,17 @@
 """What our server sends to others: everything, in order, to whom it concerns, and again after outages."""
 
 import asyncio
-import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
 
-from hs.storage.embedded import EmbeddedPostgres
-from tests.certificates import Authority
-from tests.databases import make_database
 from tests.eyes import Eyes
 from tests.federation_town import FederatedProcess
 from tests.people import Person, Town
 from tests.remote_room import RemoteRoom
 from tests.remote_scripts import hang_up, refuse
 from tests.remote_server import RemoteServer
-from tests.server_fixtures import make_server_folder
 
 MakeRemote = Callable[..., Awaitable[RemoteServer]]
 
@@ -139,19 +134,6 @@ async def test_typing_and_receipts_go_out(federated_town: Town, remote: RemoteSe
 
 
 # --- crashes
-
-
-@pytest.fixture
-def crashing(authority: Authority, postgres: EmbeddedPostgres) -> Iterator[FederatedProcess]:
-    """A server of its own, to be killed."""
-    folder = make_server_folder()
-    process = FederatedProcess(folder, authority, asyncio.run(make_database(postgres.url)))
-    try:
-        process.start()
-        yield process
-    finally:
-        process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.faults
