@@ -164,6 +164,7 @@ async def _check_same(room_id: str, founders: tuple[Person, Person], said: set[s
 async def _hear_all(person: Person, room_id: str, said: set[str]) -> list[str]:
     """The room's messages, once they are all there: a server that has missed some may fetch them when it is asked."""
     async with asyncio.timeout(30):
-        while not said <= set(heard := texts(await history(person, room_id))):
+        while not said <= set(heard := texts(await history(person, room_id))):  # noqa: ASYNC110
+            # Nothing announces it.
             await asyncio.sleep(0.2)
     return heard
