@@ -1,8 +1,8 @@
 """What a server has missed while it did not answer, as transactions: its farewells, then room by room.
 
-Of each room only our newest event is sent, of the room with the newest first: the server asks for what lies
-between, if it wants it (`get_missing_events`). What is missed is not stored: it is the rooms that the server is in
-whose newest event is after `since`.
+Rooms come by their newest event, newest first. Of a room where little has happened all that we said is sent; of
+others our newest event only: the server asks for what lies between, if it wants it (`get_missing_events`). What is
+missed is not stored: it is the rooms that the server is in whose newest event is after `since`.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,10 @@ from hs.outbound.transactions import MAX_PDUS, Pdu
 from hs.storage.events import EventStore
 from hs.storage.outbound import MissedEvent, OutboundStore
 from hs.storage.rooms import RoomStore
+
+_ROOMS_AT_ONCE = 10
+# Events of a room since the server was last heard of, anybody's: up to so many, ours are all sent.
+_FEW = MAX_PDUS
 
 
 @dataclass(slots=True)
@@ -61,18 +65,31 @@ class CatchUp:
                 cursor.farewell = missed[-1].stream_ordering
                 return await self._load(missed, is_farewell=True)
             cursor.has_farewells = False
-        while missed := await self._store.list_missed(server_name, cursor.since, cursor.before, MAX_PDUS):
-            cursor.before = missed[-1].stream_ordering
-            rooms = await self._rooms.list_by_nids([one.room_nid for one in missed])
-            allowed = [
-                one
-                for one in missed
-                if one.room_nid in rooms
-                and await self._room_servers.filter_allowed(rooms[one.room_nid], [server_name])
-            ]
-            if pdus := await self._load(allowed):
+        while missed := await self._store.list_missed(
+            server_name, cursor.since, cursor.before, _ROOMS_AT_ONCE
+        ):
+            page = await self._choose(server_name, cursor, missed)
+            if pdus := await self._load(page):
                 return pdus
         return []
+
+    async def _choose(
+        self, server_name: str, cursor: Cursor, missed: Sequence[MissedEvent]
+    ) -> list[MissedEvent]:
+        """The events of as many of these rooms as go into a transaction; the cursor is moved behind them."""
+        nids = [one.room_nid for one in missed]
+        rooms = await self._rooms.list_by_nids(nids)
+        few = await self._store.list_few(server_name, nids, cursor.since, cursor.upto, _FEW)
+        page: list[MissedEvent] = []
+        for newest in missed:
+            events = few.get(newest.room_nid, [newest])
+            if len(page) + len(events) > MAX_PDUS:
+                break
+            cursor.before = newest.stream_ordering
+            room = rooms.get(newest.room_nid)
+            if room is not None and await self._room_servers.filter_allowed(room, [server_name]):
+                page += events
+        return page
 
     async def _load(self, missed: Sequence[MissedEvent], is_farewell: bool = False) -> list[Pdu]:
         found = await self._events.get_pdu_json([one.event_nid for one in missed])

@@ -1,5 +1,6 @@
 """What other servers have not been sent yet, and which servers are in a room."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -132,6 +133,39 @@ class OutboundStore:
             limit,
         )
         return [MissedEvent(**row) for row in rows]
+
+    async def list_few(
+        self, server_name: str, room_nids: Sequence[int], since: int, upto: int, limit: int
+    ) -> dict[int, list[MissedEvent]]:
+        """Our events in (since, upto] and after the server's join, oldest first, by room.
+
+        Only of rooms where at most `limit` events of anybody came after `since`.
+        """
+        rows = await self._database.fetch(
+            "SELECT r.room_nid, e.event_nid, e.stream_ordering,"
+            " e.is_ours AND EXISTS (SELECT 1 FROM memberships m JOIN events j USING (room_nid, event_nid)"
+            f"  WHERE m.room_nid = r.room_nid AND {_SERVER} = $2 AND m.membership = 'join'"
+            "   AND j.stream_ordering <= e.stream_ordering) AS is_for_them "
+            "FROM unnest($1::bigint[]) AS r (room_nid) CROSS JOIN LATERAL ("
+            " SELECT event_nid, stream_ordering,"
+            "  flags & $6 = 0 AND (flags & $7 <> 0 OR substr(sender, strpos(sender, ':') + 1) = $8) AS is_ours"
+            " FROM events WHERE room_nid = r.room_nid AND stream_ordering > $3 AND stream_ordering <= $4"
+            " ORDER BY stream_ordering DESC LIMIT $5 + 1) AS e ORDER BY e.stream_ordering",
+            list(room_nids),
+            server_name,
+            since,
+            upto,
+            limit,
+            HIDDEN,
+            int(Flag.RELAYED),
+            self._server_name,
+        )
+        counts = Counter(row["room_nid"] for row in rows)
+        found: dict[int, list[MissedEvent]] = {}
+        for room_nid, event_nid, stream_ordering, is_for_them in rows:
+            if is_for_them and counts[room_nid] <= limit:
+                found.setdefault(room_nid, []).append(MissedEvent(room_nid, event_nid, stream_ordering))
+        return found
 
     async def list_farewells(self, server_name: str, limit: int) -> list[MissedEvent]:
         """Events for the server about rooms that it is not in any more, oldest first."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from hs.engine import Engine
 from hs.matrix.keys import signing_key_from_seed
 from hs.net.backoff import Backoff
+from hs.net.bounds import Bounds
 from hs.net.errors import Unreachable
 from hs.net.federation_client import FederationClient
 from hs.net.own_keys import OwnKeys
@@ -121,12 +122,11 @@ class PlainRequests:
         self,
         method: str,
         target_or_url: str,
+        bounds: Bounds,
         *,
         path: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        max_bytes: int,
-        timeout_s: float,
     ) -> "PlainAnswer":
         """The answer."""
         url = f"http://127.0.0.1:{self._port}{path}"
