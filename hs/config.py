@@ -112,6 +112,15 @@ class FederationConfig(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Servers to ask for the signing keys of servers that do not answer themselves."),
     ] = ("matrix.org",)
+    gap_patience_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="Seconds that a transaction of another server waits for what is missing before its events. "
+            "After that it is answered, and the missing events are fetched behind.",
+        ),
+    ] = 10.0
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,15 +22,18 @@ from hs.rooms.handshakes import Handshakes
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inbound import InboundTransactions, OnEdu
 from hs.rooms.invites import InvitedUsers, NamingState, RemoteInviter
+from hs.rooms.other_servers import OtherServers
 from hs.rooms.remote_rooms import RemoteRooms
 from hs.rooms.resident import ResidentServer, RoomDoors
 from hs.rooms.server_acls import ServerAcls
+from hs.rooms.staging import EventStaging
 from hs.rooms.whole_states import WholeStates
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
 from hs.storage.history import PduStore
 from hs.storage.outside import StrippedStateStore
+from hs.storage.staged_events import StagedEventStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,12 @@ def build_room_apis(
     clock: Clock,
     federation: RoomFederation,
     on_edu: OnEdu,
+    patience_s: float,
 ) -> tuple[InboundTransactions, Sequence[object]]:
-    """What other servers ask of our rooms; transactions are to be closed."""
+    """What other servers ask of our rooms; transactions are to be resumed and closed.
+
+    `patience_s`: how long a transaction waits for what is before its events.
+    """
     checker = federation.checker
     past = PastAdmissions(engine.states, engine.events, engine.members)
     resident = ResidentServer(federation.doors, engine.writer, checker, engine.restricted, past, signer)
@@ -109,8 +116,17 @@ def build_room_apis(
         federation.attempts,
         clock,
     )
+    staging = EventStaging(
+        gaps,
+        StagedEventStore(database),
+        engine.rooms,
+        engine.participation,
+        OtherServers(federation.attempts, signer.server_name),
+        clock,
+        patience_s,
+    )
     inbound = InboundTransactions(
-        engine.rooms, engine.participation, federation.acls, checker, gaps, engine.outside, on_edu
+        engine.rooms, engine.participation, federation.acls, checker, staging, engine.outside, on_edu
     )
     whole = WholeStates(engine.states, PduStore(database), engine.graphs)
     return inbound, [

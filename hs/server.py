@@ -130,8 +130,12 @@ async def start(
         config, database, clock, gate, limiter, people, engine, readers, account_rooms, elsewhere
     )
     edus = build_remote_edus(engine, readers, database, federation.acls)
-    inbound, room_apis = build_room_apis(engine, database, signer, clock, federation, edus.on_edu)
+    inbound, room_apis = build_room_apis(
+        engine, database, signer, clock, federation, edus.on_edu, config.federation.gap_patience_s
+    )
     stack.push_async_callback(inbound.close)
+    if config.federation.enabled:
+        await inbound.resume()
     served: dict[str, list[object]] = {
         "client": [*apis["client"], *_build_delegation(config.federation)],
         "admin": [*apis["admin"]],

@@ -1,15 +1,14 @@
 """What we lack of a room's history is fetched: missing events, or where they cannot be had the state after them.
 
-    deliver(origin, room, events)        events that a server has sent us; the network is never waited for in the lane
-      _place                             the lane says what is missing
+    place(room, event)                   the lane says what is missing; the network is never waited for in it
+    fill(server, room, event)
       _fetch_auth                        auth events: stored as outliers
-      _fill                              the events between ours and theirs, by get_missing_events
-      _fetch_state                       where a gap remains: the state before the event, by ids
+      _fetch_missing                     the events between ours and theirs, by get_missing_events
+      _bridge                            where a gap remains: the state before the event, by ids
 
 Spec: server-server-api "Retrieving previous events", "Retrieving event authorisation information".
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from hs._fast import extremity_rank
 from hs.matrix.errors import MatrixError
 from hs.matrix.event import Event
-from hs.net.errors import RemoteError
+from hs.net.errors import RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.checks import PduChecker
@@ -35,21 +34,39 @@ logger = logging.getLogger(__name__)
 _MISSING_AT_ONCE = 20
 # Our newest events, which tell the other server where our history ends.
 _MAX_EARLIEST = 20
-# One request may make us fetch so many states; events behind further gaps are dropped and may come again.
+# One event may make us fetch so many states; events behind further gaps are dropped and may come again.
 _MAX_STATES = 5
+_TOO_MANY_REQUESTS = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of an event; with an error it is not in the room, or rejected there."""
+
+    error: str | None = None
+    # The server that was to help could not be asked, for now.
+    is_unreachable: bool = False
 
 
 @dataclass(slots=True)
-class Delivery:
-    """Events of one room from one server, and what became of them."""
+class _Filling:
+    """A gap that is being filled with the help of one server."""
 
-    origin: str
+    server_name: str
     room: RoomInfo
     # Why events were dropped, by event id.
     errors: dict[str, str] = field(default_factory=dict)
+    # Of those, the ones for which the server was out of reach.
+    unreached: set[str] = field(default_factory=set)
     # Events that we have asked for in vain.
     failed_pulls: set[str] = field(default_factory=set)
     states_left: int = _MAX_STATES
+
+    def drop(self, event: Event, what: str, error: Exception) -> None:
+        """Note why an event could not be taken in."""
+        self.errors[event.event_id] = f"{what}: {error}"
+        if _is_passing(error):
+            self.unreached.add(event.event_id)
 
 
 class GapFiller:
@@ -72,46 +89,36 @@ class GapFiller:
         self._states = states
         self._attempts = attempts
         self._clock = clock
-        # Gaps that are being filled, by room and event: whoever else comes upon them waits for that.
-        self._filling: dict[tuple[int, str], asyncio.Future[None]] = {}
 
-    async def deliver(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> dict[str, str]:
-        """Why events were dropped, by event id. What was rejected or soft-failed has been taken in, hidden."""
-        delivery = Delivery(origin, room)
-        # Each for itself: one that lacks something does not hold up the others. The lane keeps their order.
-        ordered = sorted(events, key=lambda event: event.depth)
-        await asyncio.gather(*(self._receive(delivery, event) for event in ordered))
-        return delivery.errors
+    async def place(self, room: RoomInfo, event: Event) -> str | None:
+        """Why an event was dropped or rejected; what is soft-failed has been taken in, hidden.
 
-    async def _receive(self, delivery: Delivery, event: Event) -> None:
-        """An event that a server has sent us."""
+        Raises MissingHistory and MissingAuth where something has to be fetched first. Asks nobody.
+        """
         try:
-            await self._place(delivery, event)
+            return await self._receive(room, Arrival(event))
+        except MatrixError as error:
+            return f"it cannot be judged: {error}"
+
+    async def fill(self, server_name: str, room: RoomInfo, event: Event) -> Filled:
+        """Take an event in, with all that is missing before it, as far as the server gives it."""
+        filling = _Filling(server_name, room)
+        try:
+            await self._place(filling, event)
         except MissingHistory:
-            await self._across_gap(delivery, event)
+            await self._fetch_missing(filling, event)
+            await self._pull(filling, event)
+            await self._note_failures(filling)
+        return Filled(filling.errors.get(event.event_id), event.event_id in filling.unreached)
 
-    async def _across_gap(self, delivery: Delivery, event: Event) -> None:
-        key = (delivery.room.room_nid, event.event_id)
-        running = self._filling.get(key)
-        if running is not None:
-            await asyncio.shield(running)
-            return
-        self._filling[key] = asyncio.get_running_loop().create_future()
-        try:
-            await self._fill(delivery, event)
-            await self._pull(delivery, event)
-            await self._note_failures(delivery)
-        finally:
-            self._filling.pop(key).set_result(None)
-
-    async def _fill(self, delivery: Delivery, event: Event) -> None:
+    async def _fetch_missing(self, filling: _Filling, event: Event) -> None:
         """Take in the events between what we have and this one, as far as they can be had."""
-        head = await self._heads.load_head(delivery.room.room_nid)
+        head = await self._heads.load_head(filling.room.room_nid)
         newest = sorted(head.extremities, key=lambda e: e.depth, reverse=True)[:_MAX_EARLIEST]
         try:
             pdus = await self._client.get_missing_events(
-                delivery.origin,
-                delivery.room.room_id,
+                filling.server_name,
+                filling.room.room_id,
                 earliest=[extremity.event_id for extremity in newest],
                 latest=[event.event_id],
                 limit=_MISSING_AT_ONCE,
@@ -119,62 +126,74 @@ class GapFiller:
             )
         except RemoteError as error:
             logger.info(
-                "%s does not say what is missing in %s: %s", delivery.origin, delivery.room.room_id, error
+                "%s does not say what is missing in %s: %s", filling.server_name, filling.room.room_id, error
             )
             return
-        checked = await self._checker.check(pdus, delivery.room.version, delivery.room.room_id)
-        delivery.failed_pulls |= checked.dropped.keys()
-        ready = await self._list_ready(delivery, [e for e in checked.events if e.event_id != event.event_id])
+        checked = await self._checker.check(pdus, filling.room.version, filling.room.room_id)
+        filling.failed_pulls |= checked.dropped.keys()
+        ready = await self._list_ready(filling, [e for e in checked.events if e.event_id != event.event_id])
         for missing in sorted(ready, key=lambda event: event.depth):
-            await self._pull(delivery, missing)
-            if missing.event_id in delivery.errors:
-                delivery.failed_pulls.add(missing.event_id)
+            await self._pull(filling, missing)
+            if missing.event_id in filling.errors:
+                filling.failed_pulls.add(missing.event_id)
 
-    async def _list_ready(self, delivery: Delivery, events: Sequence[Event]) -> list[Event]:
+    async def _list_ready(self, filling: _Filling, events: Sequence[Event]) -> list[Event]:
         """Those of the events that were not tried in vain a short while ago."""
         ids = [event.event_id for event in events]
-        failed = await self._attempts.list_attempts(delivery.room.room_nid, ids)
+        failed = await self._attempts.list_attempts(filling.room.room_nid, ids)
         now_ms = self._clock.now_ms()
         waiting = {id for id, attempts in failed.items() if extremity_rank.retry_at(*attempts) > now_ms}
         return [event for event in events if event.event_id not in waiting]
 
-    async def _note_failures(self, delivery: Delivery) -> None:
+    async def _note_failures(self, filling: _Filling) -> None:
         """Let what could not be taken in wait, longer each time: whoever builds on it would make us try again."""
-        if delivery.failed_pulls:
-            failed = list(delivery.failed_pulls)
-            await self._attempts.set_ids_failed(delivery.room.room_nid, failed, self._clock.now_ms())
+        if filling.failed_pulls:
+            failed = list(filling.failed_pulls)
+            await self._attempts.set_ids_failed(filling.room.room_nid, failed, self._clock.now_ms())
 
-    async def _pull(self, delivery: Delivery, event: Event) -> None:
+    async def _pull(self, filling: _Filling, event: Event) -> None:
         """An event that we have asked for: what is missing before it is bridged by the state after that."""
         try:
-            await self._place(delivery, event)
+            await self._place(filling, event)
         except MissingHistory:
-            await self._bridge(delivery, event)
+            await self._bridge(filling, event)
 
-    async def _bridge(self, delivery: Delivery, event: Event) -> None:
-        if delivery.states_left == 0:
-            delivery.errors[event.event_id] = "too many events before it are missing"
+    async def _bridge(self, filling: _Filling, event: Event) -> None:
+        if filling.states_left == 0:
+            filling.errors[event.event_id] = "too many events before it are missing"
             return
-        delivery.states_left -= 1
+        filling.states_left -= 1
         try:
-            state = await self._states.fetch(delivery.origin, delivery.room, event.event_id)
-            await self._place(delivery, event, state)
+            state = await self._states.fetch(filling.server_name, filling.room, event.event_id)
         except (RemoteError, MissingAuth) as error:
-            delivery.errors[event.event_id] = f"the state before it cannot be had: {error}"
+            filling.drop(event, "the state before it cannot be had", error)
+            return
+        await self._place(filling, event, state)
 
     async def _place(
-        self, delivery: Delivery, event: Event, state: Mapping[tuple[str, str], int] | None = None
+        self, filling: _Filling, event: Event, state: Mapping[tuple[str, str], int] | None = None
     ) -> None:
         """Put the event into the room; MissingHistory where we lack what is before it."""
         arrival = Arrival(event, state)
         try:
             try:
-                [placed] = await self._writer.receive(delivery.room, [arrival])
+                error = await self._receive(filling.room, arrival)
             except MissingAuth:
-                await self._states.fetch_auth(delivery.origin, delivery.room, event)
-                [placed] = await self._writer.receive(delivery.room, [arrival])
-        except (MissingAuth, RemoteError, MatrixError) as error:
-            delivery.errors[event.event_id] = f"it cannot be judged: {error}"
+                await self._states.fetch_auth(filling.server_name, filling.room, event)
+                error = await self._receive(filling.room, arrival)
+        except (MissingAuth, RemoteError, MatrixError) as lacking:
+            filling.drop(event, "it cannot be judged", lacking)
             return
-        if placed is not None and placed.flags & Flag.REJECTED:
-            delivery.errors[event.event_id] = f"rejected: {placed.rule}"
+        if error is not None:
+            filling.errors[event.event_id] = error
+
+    async def _receive(self, room: RoomInfo, arrival: Arrival) -> str | None:
+        [placed] = await self._writer.receive(room, [arrival])
+        return f"rejected: {placed.rule}" if placed is not None and placed.flags & Flag.REJECTED else None
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the same request may have an answer another time."""
+    if isinstance(error, RemoteRefused):
+        return error.status >= 500 or error.status == _TOO_MANY_REQUESTS
+    return isinstance(error, Unreachable)

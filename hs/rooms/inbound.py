@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from cachetools import LRUCache
 
 from hs.rooms.checks import PduChecker
-from hs.rooms.gaps import GapFiller
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.server_acls import ServerAcls
+from hs.rooms.staging import EventStaging
 from hs.storage.rooms import RoomStore
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class InboundTransactions:
         participation: Participation,
         acls: ServerAcls,
         checker: PduChecker,
-        gaps: GapFiller,
+        staging: EventStaging,
         outside: OutsideRooms,
         on_edu: OnEdu,
     ) -> None:
@@ -46,7 +46,7 @@ class InboundTransactions:
         self._participation = participation
         self._acls = acls
         self._checker = checker
-        self._gaps = gaps
+        self._staging = staging
         self._outside = outside
         self._on_edu = on_edu
         self._done: LRUCache[tuple[str, str], Results] = LRUCache(_REMEMBERED)
@@ -61,8 +61,8 @@ class InboundTransactions:
     ) -> Results:
         """What became of each event; the same for a transaction that is repeated.
 
-        What has no error is committed. The work goes on when the caller is cancelled: the other server will
-        ask again, and should find it done.
+        What has no error is committed, or waits in the database until it can be. The work goes on when the
+        caller is cancelled: the other server will ask again, and should find it done.
         """
         key = (origin, txn_id)
         done = self._done.get(key)
@@ -75,8 +75,13 @@ class InboundTransactions:
             task.add_done_callback(lambda ended: self._finish(key, ended))
         return await asyncio.shield(task)
 
+    async def resume(self) -> None:
+        """Go on with the events that waited for what is before them when the server ended."""
+        await self._staging.resume()
+
     async def close(self) -> None:
-        """Wait for what is being carried out."""
+        """Wait for what is being carried out; nobody is asked for anything any more."""
+        await self._staging.close()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def _finish(self, key: tuple[str, str], task: asyncio.Task[Results]) -> None:
@@ -112,12 +117,13 @@ class InboundTransactions:
             return dict.fromkeys((event.event_id for event in checked.events), None)
         if not await self._acls.is_allowed(room, origin):
             return {event.event_id: "your server is denied in this room" for event in checked.events}
-        errors = await self._gaps.deliver(origin, room, checked.events)
+        errors = await self._staging.deliver(origin, room, checked.events)
         return checked.dropped | {event.event_id: errors.get(event.event_id) for event in checked.events}
 
     async def _take_edu(self, origin: str, kind: str, content: Mapping[str, Any]) -> None:
         try:
             await self._on_edu(origin, kind, content)
         except Exception:
-            # One that we cannot make use of must not cost the others, or the events.
+            # What is wrong with its content is passed over; this is for faults of ours. An error instead of an
+            # answer would have the other server repeat the transaction for ever, and send us nothing else.
             logger.exception("an ephemeral event of %s from %s failed", kind[:100], origin)
