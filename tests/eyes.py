@@ -121,6 +121,10 @@ class Eyes:
 
         return await self.until(find)
 
+    async def sees_state(self, room_id: str, type: str, content: Any, state_key: str = "") -> None:
+        """Return once this is the content of a state event."""
+        await self.until(lambda: self.state(room_id, type, state_key) == content)
+
     async def sees_name(self, room_id: str, user_id: str, name: str) -> None:
         """Return once somebody has this name in the room."""
         await self.until(
