@@ -22,6 +22,7 @@ from hs.rooms.outside import OutsideMemberships, OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.resolve import StateResolver
 from hs.rooms.restricted import RestrictedJoins
+from hs.rooms.second_looks import SecondLooks
 from hs.rooms.stage_reader import StageReader
 from hs.rooms.state import RoomStates
 from hs.rooms.upgrade import OldRooms, RoomUpgrader
@@ -66,6 +67,7 @@ class Engine:
     states: RoomStates
     stream: StreamIds
     writer: RoomWriter
+    second_looks: SecondLooks
     committer: Committer
     judge: PushJudge
     creator: RoomCreator
@@ -112,6 +114,8 @@ async def build_engine(
     old_rooms = OldRooms(states, events, MemberStore(database), TimelineStore(database))
     participation = Participation(members)
     committer.on_commit(participation.on_commit)
+    second_looks = SecondLooks(writer, arrival_store, signer.server_name)
+    committer.on_commit(second_looks.on_commit)
     outlier_store = OutlierStore(database)
     return Engine(
         rooms=rooms,
@@ -136,6 +140,7 @@ async def build_engine(
         states=states,
         stream=streams.live,
         writer=writer,
+        second_looks=second_looks,
         committer=committer,
         judge=judge,
         creator=creator,

@@ -87,6 +87,7 @@ async def start(
     gate = ServerGate(config.server_name, config.federation.enabled)
     engine = await build_engine(database, signer, clock, people.profiles, gate, config.event_cache.size)
     stack.push_async_callback(engine.writer.close)
+    stack.push_async_callback(engine.second_looks.close)
     stack.push_async_callback(engine.upgrader.close)
     people.account_data.on_rules(engine.judge.on_rules)
     federation = build_room_federation(engine, database, signer, clock, network.client, network.keys)

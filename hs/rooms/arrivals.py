@@ -47,6 +47,8 @@ class Arrival:
     is_relayed: bool = False
     # One of our users has come in through another server, which tells the others.
     is_told: bool = False
+    # We have it, soft-failed; the join that it cites may be what counts now.
+    is_second_look: bool = False
 
 
 class MissingHistory(Exception):
@@ -119,8 +121,10 @@ class ArrivalPlacer:
         """
         event = arrival.event
         held = known.held.get(event.event_id)
-        if stage.find_staged_id(event.event_id) is not None or (held is not None and not held.is_outlier):
+        if stage.find_staged_id(event.event_id) is not None:
             return None
+        if held is not None and not held.is_outlier:
+            return await self._look_again(stage, arrival, held, known) if arrival.is_second_look else None
         if held is not None and event.redacted_for_hash:
             # Servers redact what we may not see: what we have as an outlier may be the whole event.
             event = await self._stored(stage, event, held)
@@ -148,7 +152,7 @@ class ArrivalPlacer:
             record,
             flags=int(flags),
             rule=rule,
-            was_outlier=held is not None or unjudged is not None,
+            was_here=held is not None or unjudged is not None,
             before=before,
             is_relayed=arrival.is_relayed,
             is_told=arrival.is_told,
@@ -160,6 +164,37 @@ class ArrivalPlacer:
         stage.place(placed)
         if not flags and not arrival.is_history:
             await self._advance(stage, arrival, placed, prevs, known)
+        return placed
+
+    async def _look_again(
+        self, stage: Stage, arrival: Arrival, held: HeldEvent, known: Known
+    ) -> PlacedEvent | None:
+        """The soft-failed message as news, where its sender is in the room by the very join that it cites.
+
+        A later join does not count: who was thrown out and has come in again must not bring back what was said
+        in between.
+        """
+        event = arrival.event
+        if not held.flags & Flag.SOFT_FAILED or event.is_state:
+            return None
+        auth = await self._auth(stage, event, known)
+        member = ("m.room.member", event.sender)
+        current = await self._reader.find_nids(stage, stage.head.root, [member])
+        record = make_record(event, held.event_nid, auth)
+        if current.get(member) not in [cited.nid for cited in auth]:
+            return None
+        if isinstance(
+            await self._reader.judge_by_state(stage, stage.head.root, record, event.version), Rejected
+        ):
+            return None
+        root = self._states.root(held.state_id)
+        prevs = [await self._prev(stage, event_id, known) for event_id in event.prev_events]
+        placed = PlacedEvent(
+            event, held.event_nid, held.prev_nids, root, stage.head.root, record, was_here=True, before=root
+        )
+        await self._redact(stage, placed, known)
+        stage.place(placed)
+        await self._advance(stage, arrival, placed, prevs, known)
         return placed
 
     async def _stored(self, stage: Stage, event: Event, held: HeldEvent) -> Event:
@@ -328,7 +363,7 @@ class ArrivalPlacer:
         nid = placed.event_nid
         if any(nid in other.prev_nids and not other.flags for other in stage.placed):
             return True
-        if not placed.was_outlier and placed.event.event_id not in known.awaited:
+        if not placed.was_here and placed.event.event_id not in known.awaited:
             return False
         return await self._store.is_built_upon(stage.head.room.room_nid, nid)
 

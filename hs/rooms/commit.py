@@ -318,7 +318,7 @@ class Committer:
                 *((p.event_nid, p.redacted_by_nid) for p in stage.placed if p.redacted_by_nid),
             ],
             missing_prevs=_list_missing(stage),
-            placed_outliers=[p.event_nid for p in stage.placed if p.was_outlier],
+            rewritten=[p.event_nid for p in stage.placed if p.was_here],
             state_id=stage.head.root.id,
             new_room=(room.room_id, room.version.id) if is_new else None,
             exceptions=[

@@ -34,7 +34,8 @@ class PlacedEvent:
     # Bits of hs.storage.events.Flag, and the auth rule that set them.
     flags: int = 0
     rule: str | None = None
-    was_outlier: bool = False
+    # Its rows are there, as an outlier's or a soft-failed event's, and are written anew.
+    was_here: bool = False
     # The state before it, where it was made elsewhere.
     before: Node = EMPTY
     # Ours to pass on, although another server's user has sent it.

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hs.matrix.event import Event, event_from_stored
 from hs.storage.database import Database
 from hs.storage.events import HIDDEN, Flag
 from hs.storage.pdu_codec import decode_pdu
+from hs.storage.rooms import RoomInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,16 @@ _FIND = """
     SELECT d.redacts, e.event_nid, -2, 0, 0, NULL, e.sender
     FROM redactions d JOIN events e ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid
     WHERE d.room_nid = $1 AND d.redacts = ANY($3::text[]) AND e.flags & $4 = 0
+"""
+
+
+# The condition is that of the index.
+_SOFT_FAILED = """
+    SELECT event_id, pdu FROM (
+        SELECT room_nid, event_nid, event_id, depth FROM events
+        WHERE room_nid = $1 AND sender = ANY($2::text[]) AND flags & 4 <> 0 AND state_key IS NULL
+        ORDER BY stream_ordering DESC LIMIT $3
+    ) AS newest JOIN event_json USING (room_nid, event_nid) ORDER BY depth, event_nid
 """
 
 
@@ -105,6 +117,11 @@ class ArrivalStore:
                 HIDDEN,
             )
         )
+
+    async def list_soft_failed(self, room: RoomInfo, senders: Sequence[str], limit: int) -> list[Event]:
+        """The newest soft-failed messages of these users, oldest first."""
+        rows = await self._database.fetch(_SOFT_FAILED, room.room_nid, senders, limit)
+        return [event_from_stored(decode_pdu(row["pdu"]), row["event_id"], room.version) for row in rows]
 
     async def find_sender(self, room_nid: int, event_nid: int) -> str | None:
         """Who has sent an event; None where we do not hold it."""

@@ -110,8 +110,8 @@ class RoomBatch:
     exceptions: Sequence[ExceptionRow] = ()
     # (event_nid, event_id) of previous events that we lack.
     missing_prevs: Sequence[tuple[int, str]] = ()
-    # Events that we have as outliers and that get their place now.
-    placed_outliers: Sequence[int] = ()
+    # Events whose rows are written anew: outliers that get their place, soft-failed messages that are accepted.
+    rewritten: Sequence[int] = ()
     # Users, and whether the room is quiet to them from the batch's first event on.
     quiet: Sequence[tuple[str, bool]] = ()
 
@@ -126,7 +126,7 @@ class RoomBatch:
             or self.redactions
             or self.redacted
             or self.missing_prevs
-            or self.placed_outliers
+            or self.rewritten
         )
 
 
@@ -134,8 +134,8 @@ async def insert_batch(writer: Writer, batch: RoomBatch) -> None:
     """Write the batch; all of it or, where a statement fails, none."""
     if batch.new_room is not None:
         await _insert_room(writer, batch, *batch.new_room)
-    if batch.placed_outliers:
-        await _delete_outliers(writer, batch)
+    if batch.rewritten:
+        await writer.execute(_DELETE_EVENTS, batch.room_nid, batch.rewritten)
     if batch.missing_prevs:
         await _insert_missing(writer, batch)
     await _insert_events(writer, batch)
@@ -157,14 +157,22 @@ async def _insert_room(writer: Writer, batch: RoomBatch, room_id: str, room_vers
     )
 
 
-async def _delete_outliers(writer: Writer, batch: RoomBatch) -> None:
-    """Take out the rows of events that are written anew, with their place."""
-    for table in ("events", "event_json", "auth_records"):
-        await writer.execute(
-            f"DELETE FROM {table} WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
-            batch.room_nid,
-            batch.placed_outliers,
-        )
+_DELETE_EVENTS = """
+    WITH old AS (
+        SELECT event_nid, prev_nids, redacts FROM events WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
+    ), edge AS (
+        DELETE FROM event_edges d USING old, unnest(old.prev_nids) AS before (nid)
+        WHERE d.room_nid = $1 AND d.prev_nid = before.nid AND d.event_nid = old.event_nid
+    ), redaction AS (
+        DELETE FROM redactions d USING old
+        WHERE d.room_nid = $1 AND d.redacts = old.redacts AND d.event_nid = old.event_nid
+    ), pdu AS (
+        DELETE FROM event_json WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
+    ), record AS (
+        DELETE FROM auth_records WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
+    )
+    DELETE FROM events WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])
+"""
 
 
 async def _insert_missing(writer: Writer, batch: RoomBatch) -> None:

@@ -131,6 +131,46 @@ async def test_join_and_message_reordered(federated_town: Town, remote: RemoteSe
     await Eyes(bob).event(room.room_id, message.event_id)
 
 
+@pytest.mark.parametrize("version_id", ["5", "12"])
+@pytest.mark.parametrize("order", ["in order", "reversed", "two at once", "two reversed at once"])
+async def test_join_and_message_together(
+    federated_town: Town, remote: RemoteServer, version_id: str, order: str
+) -> None:
+    room, bob = await enter(federated_town, remote, version_id)
+    dora = remote.user("dora")
+    events = [room.member(dora, dora, "join"), room.say(dora, "hello at once")]
+    if "reversed" in order:
+        events.reverse()
+    transactions = [[event] for event in events] if "at once" in order else [events]
+    answers = await asyncio.gather(
+        *(remote.send(federated_town.server_name, *transaction) for transaction in transactions)
+    )
+    results = {event_id: result for answer in answers for event_id, result in answer.body["pdus"].items()}
+    assert results == {event.event_id: {} for event in events}
+    eyes = Eyes(bob)
+    await eyes.until(lambda: "hello at once" in eyes.texts(room.room_id))
+    assert eyes.member(room.room_id, dora) == "join"
+
+
+async def test_a_message_whose_join_comes_much_later(federated_town: Town, remote: RemoteServer) -> None:
+    """Its server does not tell the join itself, but that she is in the room."""
+    room, bob = await enter(federated_town, remote)
+    alice, dora = remote.user("alice"), remote.user("dora")
+    join = room.member(dora, dora, "join")
+    message = room.say(dora, "hello at once")
+    remote.script("POST", "/get_missing_events/", refuse(404, "M_NOT_FOUND"))
+    answer = await remote.send(federated_town.server_name, message)
+    assert answer.body == {"pdus": {message.event_id: {}}}
+    eyes = Eyes(bob)
+    await eyes.event(room.room_id, message.event_id)
+    assert eyes.member(room.room_id, dora) == "join"
+    after = room.say(alice, "hello dora")
+    await remote.send(federated_town.server_name, after)
+    answer = await remote.send(federated_town.server_name, join)
+    assert answer.body == {"pdus": {join.event_id: {}}}
+    await eyes.until(lambda: eyes.texts(room.room_id) == ["hello at once", "hello dora"])
+
+
 async def test_after_a_ban_a_message_still_soft_fails(federated_town: Town, remote: RemoteServer) -> None:
     room, bob = await enter(federated_town, remote)
     alice, dora = remote.user("alice"), remote.user("dora")
