@@ -19,8 +19,8 @@ from hs.storage.rooms import RoomStore
 
 logger = logging.getLogger(__name__)
 
-# Servers repeat a transaction for as long as they hear no answer; a result is a few hundred bytes.
-_REMEMBERED = 20_000
+# Servers repeat a transaction for as long as they hear no answer. Counted in events: one is some 200 bytes.
+_REMEMBERED = 100_000
 
 # For each event None, or why it was not taken in.
 Results: TypeAlias = dict[str, str | None]
@@ -49,7 +49,9 @@ class InboundTransactions:
         self._staging = staging
         self._outside = outside
         self._on_edu = on_edu
-        self._done: LRUCache[tuple[str, str], Results] = LRUCache(_REMEMBERED)
+        self._done: LRUCache[tuple[str, str], Results] = LRUCache(
+            _REMEMBERED, getsizeof=lambda results: len(results) + 1
+        )
         self._running: dict[tuple[str, str], asyncio.Task[Results]] = {}
 
     async def receive(
