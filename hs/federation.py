@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from hs.engine import Engine
 from hs.federation_api.invites import InvitesApi
 from hs.federation_api.memberships import MembershipsApi
+from hs.federation_api.third_party_invites import ThirdPartyInvitesApi
 from hs.federation_api.transactions import TransactionsApi
 from hs.net.federation_client import FederationClient
+from hs.net.fetch_budget import FetchBudget
+from hs.net.key_validity import KeyValidity
 from hs.net.room_client import RoomClient
+from hs.network import Network
 from hs.rooms.admissions import PastAdmissions
 from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
-from hs.rooms.checks import KeySource, PduChecker
+from hs.rooms.checks import PduChecker
 from hs.rooms.clock import Clock
 from hs.rooms.entrances import RoomEntrances
 from hs.rooms.far_events import FarEventsByTime
@@ -21,12 +25,14 @@ from hs.rooms.gaps import GapFiller
 from hs.rooms.handshakes import Handshakes
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inbound import InboundTransactions, OnEdu
-from hs.rooms.invites import InvitedUsers, NamingState, RemoteInviter
+from hs.rooms.invites import InvitedUsers, Inviter, NamingState
 from hs.rooms.other_servers import OtherServers
 from hs.rooms.remote_rooms import RemoteRooms
 from hs.rooms.resident import ResidentServer, RoomDoors
 from hs.rooms.server_acls import ServerAcls
 from hs.rooms.staging import EventStaging
+from hs.rooms.third_party_invites import PendingInvites, ThirdPartyInvites
+from hs.rooms.whole_imports import WholeImports
 from hs.rooms.whole_states import WholeStates
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
@@ -49,21 +55,17 @@ class RoomFederation:
     backfiller: Backfiller
     attempts: BackfillStore
     remote: RemoteRooms
+    third_party: ThirdPartyInvites
 
 
 def build_room_federation(
-    engine: Engine,
-    database: Database,
-    signer: Signer,
-    clock: Clock,
-    client: FederationClient,
-    keys: KeySource,
+    engine: Engine, database: Database, signer: Signer, clock: Clock, network: Network
 ) -> RoomFederation:
     """Ready to use; invites of other servers' users go out from now on."""
-    rooms, checker = RoomClient(client), PduChecker(keys)
+    rooms, checker = RoomClient(network.client), PduChecker(network.keys)
     naming, acls = NamingState(engine.states, engine.events), ServerAcls(engine.states, engine.events)
     states = FetchedStates(rooms, checker, engine.outliers, engine.outlier_store)
-    inviter = RemoteInviter(engine.writer, rooms, checker, naming)
+    inviter = Inviter(engine.writer, rooms, checker, naming, signer.server_name)
     engine.memberships.on_remote_invite(inviter.invite)
     engine.creator.on_remote_invite(inviter.invite)
     store = BackfillStore(database)
@@ -78,6 +80,7 @@ def build_room_federation(
     )
     engine.committer.on_commit(backfiller.on_commit)
     handshakes = Handshakes(rooms, signer, clock)
+    pending = PendingInvites(engine.states, engine.events, KeyValidity(network.http))
     return RoomFederation(
         client=rooms,
         checker=checker,
@@ -87,7 +90,17 @@ def build_room_federation(
         acls=acls,
         backfiller=backfiller,
         attempts=store,
-        remote=RemoteRooms(handshakes, rooms, checker, states, engine.writer, engine.outside),
+        remote=RemoteRooms(
+            handshakes,
+            rooms,
+            checker,
+            WholeImports(checker, engine.outliers, engine.outlier_store),
+            engine.writer,
+            engine.outside,
+        ),
+        third_party=ThirdPartyInvites(
+            engine.rooms, engine.participation, engine.members, pending, inviter, rooms, signer.server_name
+        ),
     )
 
 
@@ -97,6 +110,7 @@ def build_room_apis(
     signer: Signer,
     clock: Clock,
     federation: RoomFederation,
+    budget: FetchBudget,
     on_edu: OnEdu,
     patience_s: float,
 ) -> tuple[InboundTransactions, Sequence[object]]:
@@ -133,6 +147,7 @@ def build_room_apis(
         TransactionsApi(inbound),
         MembershipsApi(resident, whole, federation.naming, signer.server_name),
         InvitesApi(InvitedUsers(checker, engine.participation, engine.outside, signer)),
+        ThirdPartyInvitesApi(federation.doors, federation.third_party, budget, signer.server_name),
     ]
 
 
@@ -141,6 +156,7 @@ class Elsewhere:
     """Other servers, as the client API asks for them; None where this server keeps to itself."""
 
     entrances: RoomEntrances
+    third_party: ThirdPartyInvites
     client: FederationClient | None
     far_events: FarEventsByTime | None
 
@@ -163,4 +179,4 @@ def build_elsewhere(
         federation.remote if client else None,
     )
     far_events = FarEventsByTime(federation.client, federation.backfiller, federation.attempts, server_name)
-    return Elsewhere(entrances, client, far_events if client else None)
+    return Elsewhere(entrances, federation.third_party, client, far_events if client else None)

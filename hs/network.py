@@ -38,10 +38,14 @@ class Network:
     """Other servers, as the rest of the house knows them."""
 
     client: FederationClient
+    # For all URLs outside.
+    http: Http
     keys: ServerKeys
     backoff: Backoff
     # Of requests to us; None while federation is disabled: what is for other servers is not served then.
     check: RequestCheck | None
+    # What strangers may have us ask of others.
+    budget: FetchBudget
     apis: Sequence[object]
 
 
@@ -56,7 +60,8 @@ async def build_network(
     """Ready to use; `stack` ends what is under way."""
     now_ms = clock.now_ms
     own = OwnKeys(config.server_name, [signer.key], old_keys, now_ms)
-    server_http = ServerHttp(*_build_http(config, now_ms, stack))
+    http, finder = _build_http(config, now_ms, stack)
+    server_http = ServerHttp(http, finder)
     store = ServerKeyStore(database)
     notaries = [name for name in config.federation.trusted_key_servers if name != config.server_name]
     keys = ServerKeys(store, KeyFetcher(server_http, notaries), own, now_ms)
@@ -67,9 +72,10 @@ async def build_network(
     client = FederationClient(server_http, own, backoff, now_ms, is_enabled)
     budget = FetchBudget(now_ms)
     if not is_enabled:
-        return Network(client, keys, backoff, None, ())
+        return Network(client, http, keys, backoff, None, budget, ())
     check = RequestCheck(config.server_name, keys, budget, now_ms, backoff.woken)
-    return Network(client, keys, backoff, check, [KeysApi(own, Notary(keys, store, own, budget, now_ms))])
+    notary = Notary(keys, store, own, budget, now_ms)
+    return Network(client, http, keys, backoff, check, budget, [KeysApi(own, notary)])
 
 
 def _build_http(config: Config, now_ms: Callable[[], int], stack: AsyncExitStack) -> tuple[Http, Finder]:

@@ -161,7 +161,9 @@ def _room_apis(
     return [
         RoomsApi(engine.creator, directory),
         UpgradeApi(engine.rooms, engine.upgrader, moves),
-        MembershipApi(engine.rooms, engine.memberships, elsewhere.entrances, directory, gate),
+        MembershipApi(
+            engine.rooms, engine.memberships, elsewhere.entrances, elsewhere.third_party, directory, gate
+        ),
         SendApi(
             engine.rooms,
             engine.writer,

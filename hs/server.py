@@ -90,7 +90,7 @@ async def start(
     stack.push_async_callback(engine.second_looks.close)
     stack.push_async_callback(engine.upgrader.close)
     people.account_data.on_rules(engine.judge.on_rules)
-    federation = build_room_federation(engine, database, signer, clock, network.client, network.keys)
+    federation = build_room_federation(engine, database, signer, clock, network)
     stack.push_async_callback(federation.backfiller.close)
     readers = build_readers(
         engine,
@@ -132,7 +132,14 @@ async def start(
     )
     edus = build_remote_edus(engine, readers, database, federation.acls)
     inbound, room_apis = build_room_apis(
-        engine, database, signer, clock, federation, edus.on_edu, config.federation.gap_patience_s
+        engine,
+        database,
+        signer,
+        clock,
+        federation,
+        network.budget,
+        edus.on_edu,
+        config.federation.gap_patience_s,
     )
     stack.push_async_callback(inbound.close)
     if config.federation.enabled:

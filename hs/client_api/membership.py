@@ -17,6 +17,7 @@ from hs.matrix.ids import is_server_name, parse_room_id, parse_user_id
 from hs.rooms.create import InviteGate
 from hs.rooms.entrances import RoomEntrances
 from hs.rooms.membership import RoomMemberships
+from hs.rooms.third_party_invites import ThirdPartyInvites, read_claim
 from hs.storage.rooms import RoomStore
 
 
@@ -66,12 +67,14 @@ class MembershipApi:
         rooms: RoomStore,
         memberships: RoomMemberships,
         entrances: RoomEntrances,
+        third_party: ThirdPartyInvites,
         directory: AliasDirectory,
         gate: InviteGate,
     ) -> None:
         self._rooms = rooms
         self._memberships = memberships
         self._entrances = entrances
+        self._third_party = third_party
         self._directory = directory
         self._gate = gate
 
@@ -152,6 +155,12 @@ class MembershipApi:
         self, caller: Caller, found: FoundRoom, via: list[str], body: dict[str, Any]
     ) -> dict[str, Any]:
         servers = [*via, *found.servers]
+        signed = body.get("third_party_signed")
+        if signed is not None:
+            sender = signed.get("sender") if isinstance(signed, dict) else None
+            if not isinstance(sender, str):
+                raise BadJson("third_party_signed names no sender")
+            await self._third_party.redeem(read_claim(found.room_id, sender, caller.user_id, signed))
         room = await self._entrances.join(found.room_id, caller.user_id, servers, _own_content(body))
         return {"room_id": room.room_id}
 

@@ -14,7 +14,7 @@ import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
@@ -36,6 +36,7 @@ from hs.net.errors import (
     Unreachable,
 )
 from hs.net.resolver import Resolver
+from hs.net.spool import Body, Spool
 from hs.net.targets import Target
 
 # Of one header line; with aiohttp's 128 lines, 1 MiB in all.
@@ -69,7 +70,7 @@ class HttpAnswer:
 
     status: int
     headers: CIMultiDictProxy[str]
-    body: bytes
+    body: Body
 
 
 class RequestOptions(TypedDict, total=False):
@@ -110,10 +111,12 @@ class OpenAnswer:
                     raise TooLong(f"the answer is longer than {self._max_bytes} bytes")
                 yield chunk
 
-    async def read(self) -> bytes:
+    async def read(self) -> Body:
         """All of the body."""
-        chunks = [chunk async for chunk in self.iter_chunks()]
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        with closing(Spool()) as spool:
+            async for chunk in self.iter_chunks():
+                await spool.add(chunk)
+            return await spool.finish()
 
 
 class HttpClient:

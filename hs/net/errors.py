@@ -30,10 +30,14 @@ class BadAnswer(RemoteError):
 
 
 class RemoteRefused(RemoteError):
-    """It answered with an error: the HTTP status, and the error code where there was one."""
+    """It answered with an error: the HTTP status, and the error code where there was one.
 
-    def __init__(self, status: int, errcode: str, message: str) -> None:
+    `room_version` is that of the room, where that is what was wrong.
+    """
+
+    def __init__(self, status: int, errcode: str, message: str, room_version: str | None = None) -> None:
         super().__init__(f"{status} {errcode}: {message}")
         self.status = status
         self.errcode = errcode
         self.message = message
+        self.room_version = room_version

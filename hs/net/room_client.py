@@ -200,6 +200,13 @@ class RoomClient:
         body = {"room_version": version, "event": event, "invite_room_state": stripped}
         return (await self._put(destination, path, body, _Invited, _SENT)).event
 
+    async def exchange_third_party_invite(
+        self, destination: str, room_id: str, event: Mapping[str, Any]
+    ) -> None:
+        """Have the server make an invite of a third-party invite of one of its users, for one of ours."""
+        path = path_of(f"{_API}/v1/exchange_third_party_invite/{{}}", room_id)
+        await self._put(destination, path, event, _Nothing, _SENT)
+
     async def _get(
         self, destination: str, path: str, answer: type[T], bounds: Bounds, **query: int | str | Sequence[str]
     ) -> T:

@@ -11,6 +11,7 @@ from hs.matrix.ids import parse_server_name
 from hs.matrix.json_depth import is_nested_deeper
 from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, Unreachable
+from hs.net.spool import Body, leave_memory
 
 T = TypeVar("T")
 
@@ -18,8 +19,6 @@ T = TypeVar("T")
 MAX_DEPTH: Final = 256
 # Addresses of one server that are tried for one request.
 MAX_TRIES: Final = 4
-# What is larger is full of events, each of which is checked on its own; nothing else may be that large.
-_MAX_CHECKED: Final = 4 * 1024 * 1024
 _MAX_TEXT: Final = 200
 
 
@@ -31,7 +30,7 @@ class HttpAnswer(Protocol):
         """The HTTP status."""
 
     @property
-    def body(self) -> bytes:
+    def body(self) -> Body:
         """All of it."""
 
 
@@ -54,11 +53,11 @@ class Http(Protocol):
         target_or_url: Any,
         bounds: Bounds,
         *,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
+        path: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> HttpAnswer:
-        """The answer of one address; RemoteError where there is none."""
+        """The answer of one address, or to a URL; RemoteError where there is none."""
 
 
 class NoServers:
@@ -132,6 +131,7 @@ def _check_name(server_name: str) -> None:
 class _Error(msgspec.Struct):
     errcode: str = "M_UNKNOWN"
     error: str = ""
+    room_version: str | None = None
 
 
 def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
@@ -144,7 +144,9 @@ def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
         raise BadAnswer(f"the answer does not fit: {error}") from error
     except RecursionError as error:
         raise BadAnswer("the answer is nested too deeply") from error
-    if len(answer.body) <= _MAX_CHECKED and is_nested_deeper(answer.body, MAX_DEPTH):
+    leave_memory(answer.body)
+    # What is spooled is full of events, each of which is checked on its own; nothing else may be that large.
+    if isinstance(answer.body, bytes) and is_nested_deeper(answer.body, MAX_DEPTH):
         raise BadAnswer("the answer is nested too deeply")
     return decoded
 
@@ -154,4 +156,5 @@ def _refusal(answer: HttpAnswer) -> RemoteRefused:
         told = msgspec.json.decode(answer.body, type=_Error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         told = _Error()
-    return RemoteRefused(answer.status, told.errcode[:_MAX_TEXT], told.error[:_MAX_TEXT])
+    version = None if told.room_version is None else told.room_version[:_MAX_TEXT]
+    return RemoteRefused(answer.status, told.errcode[:_MAX_TEXT], told.error[:_MAX_TEXT], version)

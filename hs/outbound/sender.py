@@ -177,8 +177,9 @@ class FederationSender:
                 name = server_of(user_id) if user_id else ""
                 if name not in servers and name != self._server_name and is_server_name(name):
                     farewells = frozenset(await self._room_servers.filter_allowed(committed.room, [name]))
-            # Who has brought an event here has it.
-            origin = {server_of(record.sender)}
+            # Who has brought a membership of their own here has it; invites by third-party identifiers are made
+            # here, in the name of others.
+            origin = {server_of(record.sender)} if record.sender == record.state_key else set()
             if (servers | farewells) - origin:
                 outgoing.append(_Outgoing(record, servers - origin, farewells - origin))
         return outgoing

@@ -49,6 +49,10 @@ class PduChecker:
     def __init__(self, keys: KeySource) -> None:
         self._keys = keys
 
+    async def fetch_keys(self, wanted: Mapping[str, Mapping[str, int]]) -> None:
+        """Have the keys at hand that PDUs are said to be signed with, as far as they can be had."""
+        await self._keys.get_keys(wanted)
+
     async def check(self, pdus: Sequence[dict[str, Any]], version: RoomVersion, room_id: str) -> Checked:
         """The PDUs of a room as events, redacted where their hash is wrong; what is not valid is dropped."""
         checked = Checked()

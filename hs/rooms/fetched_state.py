@@ -84,20 +84,6 @@ class FetchedStates:
         except MissingAuth as error:
             logger.info("%s does not give all auth events in %s: %s", origin, room.room_id, error)
 
-    async def import_whole(
-        self, room: RoomInfo, state: Sequence[msgspec.Raw], auth_chain: Sequence[msgspec.Raw]
-    ) -> dict[StateKey, int]:
-        """The state of a room that was given whole, as when joining; its events are stored.
-
-        What cannot be verified is left out, with what needs it: keys of servers that are gone are nowhere to
-        be had, and old rooms are full of those.
-        """
-        auth_events = await self.check(room, auth_chain)
-        state_events = await self.check(room, state)
-        await self._importer.add(room, [*auth_events, *state_events], drops_orphans=True)
-        nids = await self._importer.find_nids(room, [event.event_id for event in state_events])
-        return await self._entries_of(room, list(nids.values()))
-
     async def check(self, room: RoomInfo, pdus: Sequence[msgspec.Raw]) -> list[Event]:
         """The events among the PDUs of a room, a part of them decoded at a time."""
         events: list[Event] = []
@@ -111,10 +97,8 @@ class FetchedStates:
         lacking = len(set(event_ids)) - len(nids)
         if lacking:
             raise IncompleteState(f"{lacking} events of the state are missing")
-        return await self._entries_of(room, list(nids.values()))
-
-    async def _entries_of(self, room: RoomInfo, numbers: Sequence[int]) -> dict[StateKey, int]:
         state: dict[StateKey, int] = {}
+        numbers = list(nids.values())
         for start in range(0, len(numbers), _CHUNK):
             for entry in await self._store.list_state(room.room_nid, numbers[start : start + _CHUNK]):
                 # What is rejected is in no state, whatever the other server says.

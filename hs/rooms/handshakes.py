@@ -10,6 +10,7 @@ from typing import Any
 
 from hs.matrix.errors import (
     Forbidden,
+    IncompatibleRoomVersion,
     MatrixError,
     NotFound,
     UnableToAuthoriseJoin,
@@ -30,6 +31,16 @@ logger = logging.getLogger(__name__)
 # Clients may name any number of servers; each takes up to a minute where it does not answer.
 MAX_SERVERS = 10
 _AUTHORISER = "join_authorised_via_users_server"
+# Names of room versions have at most so many characters. Spec: rooms "Room version grammar".
+_MAX_VERSION = 32
+
+
+class UnknownVersion(BadAnswer):
+    """A server has prepared an event for a room of a version that we do not know."""
+
+    def __init__(self, message: str, room_version: str) -> None:
+        super().__init__(message)
+        self.room_version = room_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,8 @@ class Handshakes:
         try:
             version = get_room_version(template.room_version)
         except UnsupportedRoomVersion as error:
-            raise BadAnswer(f"the room version {template.room_version[:20]!r} is not known") from error
+            version_id = template.room_version[:_MAX_VERSION]
+            raise UnknownVersion(f"the room version {version_id!r} is not known", version_id) from error
         proto = self._proto(template, room_id, user_id, {**content, "membership": what})
         try:
             event = sign_event(proto, version, self._signer.server_name, self._signer.key)
@@ -118,6 +130,8 @@ def to_client(error: RemoteError) -> MatrixError:
     """A remote failure as our own client is told it: in our words."""
     if isinstance(error, Unreachable):
         return NotFound("no server that may be in the room can be reached")
+    if isinstance(error, UnknownVersion):
+        return _incompatible(error.room_version)
     if not isinstance(error, RemoteRefused):
         return Unknown("the servers of the room give answers that make no sense")
     kinds: dict[str, type[MatrixError]] = {
@@ -127,12 +141,17 @@ def to_client(error: RemoteError) -> MatrixError:
     if error.errcode in kinds:
         return kinds[error.errcode]("the servers of the room cannot let you in")
     if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION":
-        return UnsupportedRoomVersion("the room has a version that this server does not know")
+        return _incompatible((error.room_version or "")[:_MAX_VERSION])
     if error.status == 404:
         return NotFound("the other servers do not know this room")
     if 400 <= error.status < 500:
         return Forbidden("the servers of the room do not allow it")
     return Unknown("the servers of the room fail")
+
+
+def _incompatible(room_version: str) -> IncompatibleRoomVersion:
+    text = "the room has a version that this server does not know"
+    return IncompatibleRoomVersion(text, room_version=room_version)
 
 
 def choose_servers(own: str, *named: Sequence[str]) -> list[str]:

@@ -57,21 +57,37 @@ class NamingState:
         return [msgspec.json.decode(found[nid]) for nid in nids.values() if nid in found]
 
 
-class RemoteInviter:
-    """Sends invites to other servers' users; the invite is in the room once their server has signed it."""
+class Inviter:
+    """Invites users, also of other servers: these are in the room once their server has signed the invite."""
 
     def __init__(
-        self, writer: RoomWriter, client: RoomClient, checker: PduChecker, naming: NamingState
+        self,
+        writer: RoomWriter,
+        client: RoomClient,
+        checker: PduChecker,
+        naming: NamingState,
+        server_name: str,
     ) -> None:
         self._writer = writer
         self._client = client
         self._checker = checker
         self._naming = naming
+        self._server_name = server_name
 
     async def invite(self, room: RoomInfo, draft: Draft) -> SentEvent:
         """The invite in the room. Raises what the inviting client is to be told."""
         event = await self._writer.draw_up(room, draft)
-        stripped = await self._naming.list_pdus(room, draft.sender)
+        if server_of(event.state_key or "") != self._server_name:
+            event = await self._have_signed(room, event)
+        # By a third-party identifier people are invited in the name of whoever gave it, wherever these are.
+        arrival = Arrival(event, is_relayed=server_of(event.sender) != self._server_name)
+        [placed] = await self._writer.receive(room, [arrival], on_placed=_check_allowed)
+        assert placed is not None  # _check_allowed has seen it
+        return SentEvent(event.event_id, placed.event_nid, 0)
+
+    async def _have_signed(self, room: RoomInfo, event: Event) -> Event:
+        """The invite with the signature of the invited user's server."""
+        stripped = await self._naming.list_pdus(room, event.sender)
         server_name = server_of(event.state_key or "")
         try:
             answer = await self._client.send_invite(
@@ -87,9 +103,7 @@ class RemoteInviter:
         signed = next((found for found in checked.events if found.event_id == event.event_id), None)
         if signed is None or server_name not in pdu_dict(signed)["signatures"]:
             raise Forbidden("the user's server has answered with another event")
-        [placed] = await self._writer.receive(room, [Arrival(signed)], on_placed=_check_allowed)
-        assert placed is not None  # _check_allowed has seen it
-        return SentEvent(signed.event_id, placed.event_nid, 0)
+        return signed
 
 
 async def _check_allowed(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:

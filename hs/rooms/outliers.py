@@ -43,15 +43,23 @@ class OutlierImporter:
         self._auth_records = auth_records
         self._event_nids = event_nids
 
-    async def add(self, room: RoomInfo, events: Sequence[Event], *, drops_orphans: bool = False) -> None:
+    async def add(self, room: RoomInfo, events: Sequence[Event]) -> None:
         """Store those of the events that we do not hold.
 
-        Raises MissingAuth where auth events are neither among them nor in the database: then nothing is stored;
-        with `drops_orphans` the events that need them are left out instead.
+        Raises MissingAuth where auth events are neither among them nor in the database: then nothing is stored.
         Stored in parts, each with its auth events: what stands after a crash is whole.
         """
         async with self._lanes.turn(room.room_nid):
-            await _Import(self, room).run(events, drops_orphans)
+            missing = await _Import(self, room).run(events, is_partial=False)
+        if missing:
+            raise MissingAuth(missing)
+
+    async def add_ready(self, room: RoomInfo, events: Sequence[Event]) -> dict[str, int]:
+        """Store those of the events whose auth events are held or among them; numbers of all that are held now."""
+        async with self._lanes.turn(room.room_nid):
+            work = _Import(self, room)
+            await work.run(events, is_partial=True)
+        return {event.event_id: nid for event in events if (nid := work.find_nid(event.event_id)) is not None}
 
     async def find_nids(self, room: RoomInfo, event_ids: Sequence[str]) -> dict[str, int]:
         """Numbers of those of the events that we hold in any way."""
@@ -73,15 +81,20 @@ class _Import:
         self._unjudged: set[int] = set()
         self._records: dict[int, AuthRecord] = {}
 
-    async def run(self, events: Sequence[Event], drops_orphans: bool) -> None:
+    def find_nid(self, event_id: str) -> int | None:
+        """The number of an event that is held."""
+        return self._nids.get(event_id)
+
+    async def run(self, events: Sequence[Event], *, is_partial: bool) -> list[str]:
+        """Store the events, those alone that have what they need where it `is_partial`; what is missing otherwise."""
         by_id = {event.event_id: event for event in events}
         await self._look_up(by_id)
         new = {event_id: event for event_id, event in by_id.items() if event_id not in self._nids}
         needed = {event_id: self._needs(event) for event_id, event in new.items()}
         ordered = _order(needed)
-        if len(ordered) < len(new) and not drops_orphans:
+        if len(ordered) < len(new) and not is_partial:
             missing = {auth_id for needs in needed.values() for auth_id in needs} - new.keys()
-            raise MissingAuth(sorted(missing or new.keys() - set(ordered)))
+            return sorted(missing or new.keys() - set(ordered))
         new = {event_id: new[event_id] for event_id in ordered}
         wanted = [id for event in new.values() for id in event.auth_events] + [self._create_id]
         stored = [self._nids[event_id] for event_id in wanted if event_id in self._nids]
@@ -93,6 +106,7 @@ class _Import:
             await importer._store.insert(room_nid, rows, replaced)
             # Large rooms take a while: others have their turn.
             await asyncio.sleep(0)
+        return []
 
     async def _look_up(self, by_id: Mapping[str, Event]) -> None:
         wanted = dict.fromkeys(by_id)

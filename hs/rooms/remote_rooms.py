@@ -12,9 +12,9 @@ from hs.net.errors import BadAnswer, RemoteError
 from hs.net.room_client import Joined, RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth
 from hs.rooms.checks import PduChecker
-from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.handshakes import Handshakes, Prepared, Refusals
 from hs.rooms.outside import OutsideRooms
+from hs.rooms.whole_imports import WholeImports
 from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomInfo
 
@@ -29,14 +29,14 @@ class RemoteRooms:
         handshakes: Handshakes,
         client: RoomClient,
         checker: PduChecker,
-        states: FetchedStates,
+        imports: WholeImports,
         writer: RoomWriter,
         outside: OutsideRooms,
     ) -> None:
         self._handshakes = handshakes
         self._client = client
         self._checker = checker
-        self._states = states
+        self._imports = imports
         self._writer = writer
         self._outside = outside
 
@@ -74,7 +74,7 @@ class RemoteRooms:
             raise BadAnswer("the room has another version than it had before")
         event = await self._signed_by_both(room, prepared, joined)
         try:
-            state = await self._states.import_whole(room, joined.state, joined.auth_chain)
+            state = await self._imports.store(room, joined.state, joined.auth_chain)
             if ("m.room.create", "") not in state:
                 raise BadAnswer("the room has no create event")
             arrival = Arrival(event, state, is_beginning=is_beginning, is_told=True)

@@ -176,10 +176,27 @@ async def test_a_room_version_that_nobody_knows(bob: Person, remote: RemoteServe
     error = {"errcode": "M_INCOMPATIBLE_ROOM_VERSION", "error": "x", "room_version": "from.the.future"}
     remote.script("GET", "/make_join/", reply(error, 400))
     answer = await try_join(bob, room.room_id, remote.name)
-    assert answer.status == 400
+    assert answer.error == (400, "M_INCOMPATIBLE_ROOM_VERSION")
+    assert answer.body["room_version"] == "from.the.future"
     remote.behave()
-    remote.lie("GET", "/make_join/", lambda body: body | {"room_version": "from.the.future"})
-    assert (await try_join(bob, room.room_id, remote.name)).status in (400, 502)
+    # Nothing that is no name of a version reaches a client.
+    for told, passed_on in (("from.the.future", "from.the.future"), ("x" * 1000, "x" * 32)):
+        remote.lie("GET", "/make_join/", partial(change_version, told))
+        answer = await try_join(bob, room.room_id, remote.name)
+        assert answer.error == (400, "M_INCOMPATIBLE_ROOM_VERSION")
+        assert answer.body["room_version"] == passed_on
+        remote.behave()
+    for odd in (
+        reply({"errcode": "M_INCOMPATIBLE_ROOM_VERSION"}, 400),
+        reply(error | {"room_version": 5}, 400),
+    ):
+        remote.script("GET", "/make_join/", odd)
+        answer = await try_join(bob, room.room_id, remote.name)
+        assert 400 <= answer.status < 500, answer
+
+
+def change_version(room_version: str, body: Any) -> Any:
+    return body | {"room_version": room_version}
 
 
 def change_template(change: dict[str, Any], body: Any) -> Any:

@@ -42,6 +42,8 @@ OPEN_TO_EVERYBODY = {
     "GET /.well-known/matrix/server",
     # Said by the specification.
     "GET /_matrix/federation/v1/version",
+    # Said by identity servers, which have no keys; each invite is proven by who has signed it.
+    "PUT /_matrix/federation/v1/3pid/onbind",
     # Proven with the token that it is about; other services ask, which have no keys.
     "GET /_matrix/federation/v1/openid/userinfo",
 }
