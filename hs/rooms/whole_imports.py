@@ -26,6 +26,8 @@ _CHUNK: Final = 1000
 # Events that claim to be no younger than what they rest on wait for it, so many at most.
 _MAX_WAITING: Final = 10_000
 _MAX_PASSES: Final = 20
+# How many were stored when the database looks whether its plans are still good.
+_STOCKTAKINGS: Final = (_CHUNK, 8 * _CHUNK, 64 * _CHUNK)
 # Servers whose keys are asked for beforehand, side by side: the largest rooms have about as many.
 _MAX_SERVERS: Final = 5000
 
@@ -61,10 +63,17 @@ class _Part:
 class WholeImports:
     """Stores states that were given whole."""
 
-    def __init__(self, checker: PduChecker, importer: OutlierImporter, store: OutlierStore) -> None:
+    def __init__(
+        self,
+        checker: PduChecker,
+        importer: OutlierImporter,
+        store: OutlierStore,
+        at_once: int = _CHUNK,
+    ) -> None:
         self._checker = checker
         self._importer = importer
         self._store = store
+        self._at_once = at_once
 
     async def store(
         self, room: RoomInfo, state: Sequence[msgspec.Raw], auth_chain: Sequence[msgspec.Raw]
@@ -79,14 +88,16 @@ class WholeImports:
         await self._checker.fetch_keys(survey.keys)
         found: dict[StateKey, int] = {}
         waiting = _Part()
-        for start in range(0, len(survey.indices), _CHUNK):
-            indices = survey.indices[start : start + _CHUNK]
+        for start in range(0, len(survey.indices), self._at_once):
+            indices = survey.indices[start : start + self._at_once]
             part = await self._check(room, pdus, indices, len(state))
             await self._store_part(room, part, waiting, found)
+            if start in _STOCKTAKINGS:
+                await self._store.take_stock(start)
         for _ in range(_MAX_PASSES):
             before, waiting = waiting, _Part()
-            for start in range(0, len(before.events), _CHUNK):
-                part = _Part(before.events[start : start + _CHUNK], before.state_ids)
+            for start in range(0, len(before.events), self._at_once):
+                part = _Part(before.events[start : start + self._at_once], before.state_ids)
                 await self._store_part(room, part, waiting, found)
             if len(waiting.events) in (0, len(before.events)):
                 break

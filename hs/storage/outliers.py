@@ -78,6 +78,19 @@ class OutlierStore:
                 columns=("room_nid", "event_nid", "auth_nids", "record"),
             )
 
+    async def take_stock(self, written: int) -> None:
+        """Have the database count its events anew where it believes that there are fewer than were just written.
+
+        Queries that were planned when there were none go on reading whole rooms until somebody counts; the
+        database does so by itself about once a minute.
+        """
+        counted = await self._database.fetchval(
+            "SELECT reltuples FROM pg_class WHERE oid = 'events'::regclass"
+        )
+        if counted < written:
+            async with self._database.write() as writer:
+                await writer.execute("ANALYZE events, event_json, auth_records")
+
     async def list_state(self, room_nid: int, event_nids: Sequence[int]) -> list[StateEntry]:
         """The entries of those of the events that are state events."""
         rows = await self._database.fetch(

@@ -2,10 +2,14 @@
 
 import asyncio
 import gzip
+import json
+import mmap
 import socket
 import ssl
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -20,6 +24,7 @@ from hs.net.errors import (
     TooLong,
     Unreachable,
 )
+from hs.net.spool import NoRoom, leave_memory
 from hs.net.targets import Target
 from tests.certificates import Authority
 from tests.net.outside import PLENTY, Outside, page
@@ -474,3 +479,31 @@ async def test_requests_cannot_be_broken_into_others(outside: Outside) -> None:
     with pytest.raises(Unreachable):
         await outside.get(f"https://127.0.0.1:{site.port}/", headers={"X": "a\r\nHost: b"})
     assert site.requests == []
+
+
+async def test_large_answers_are_not_held_in_memory(outside: Outside) -> None:
+    site = await outside.site()
+    url = f"https://127.0.0.1:{site.port}/"
+    text = '{"large": "' + "xyz" * 3_000_000 + '"}'
+    site.answer = page(text)
+    answer = await outside.get(url, Bounds(10_000_000, 30))
+    assert isinstance(answer.body, mmap.mmap)
+    assert answer.body[:] == text.encode()
+    # It is read again after the system has taken its memory back.
+    leave_memory(answer.body)
+    assert msgspec.json.decode(answer.body) == json.loads(text)
+    site.answer = page("{}")
+    assert (await outside.get(url)).body == b"{}"
+
+
+async def test_a_full_disk_is_an_answer_that_is_not_there(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = await outside.site()
+    url = f"https://127.0.0.1:{site.port}/"
+    site.answer = page("x" * 9_000_000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "is not there"))
+    with pytest.raises(NoRoom):
+        await outside.get(url, Bounds(10_000_000, 30))
+    with pytest.raises(TooLong):
+        await outside.get(url, Bounds(8_000_000, 30))
