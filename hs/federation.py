@@ -25,6 +25,7 @@ from hs.rooms.gaps import GapFiller
 from hs.rooms.handshakes import Handshakes
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inbound import InboundTransactions, OnEdu
+from hs.rooms.inferred_states import InferredStates
 from hs.rooms.invites import InvitedUsers, Inviter, NamingState
 from hs.rooms.other_servers import OtherServers
 from hs.rooms.remote_rooms import RemoteRooms
@@ -73,7 +74,7 @@ def build_room_federation(
         engine.writer,
         store,
         ArrivalStore(database),
-        HistorySource(rooms, checker, states),
+        HistorySource(rooms, checker, states, InferredStates(store, engine.events, engine.states)),
         HistoryAccess(engine.states, engine.events, store),
         clock,
         signer.server_name,

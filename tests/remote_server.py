@@ -26,7 +26,8 @@ import aiohttp
 from aiohttp import web
 from signedjson.key import decode_verify_key_bytes, generate_signing_key
 from signedjson.sign import SignatureVerifyException, sign_json, verify_signed_json
-from unpaddedbase64 import decode_base64
+from signedjson.types import SigningKey
+from unpaddedbase64 import decode_base64, encode_base64
 from yarl import URL
 
 from tests.certificates import Authority, Certificate
@@ -234,6 +235,11 @@ class RemoteServer:
     def trust(self, name: str, base_url: str) -> None:
         """Reach the server of this name at this address; names that are addresses need no such thing."""
         self._base_urls[name] = base_url
+
+    def know_key(self, name: str, key: SigningKey) -> None:
+        """Take this for the key of a server that does not listen."""
+        verify_key = encode_base64(key.verify_key.encode())
+        self._keys[name] = {f"ed25519:{key.version}": {"key": verify_key}}
 
     def _url(self, destination: str, path: str) -> URL:
         base_url = self._base_urls.get(destination, f"https://{destination}")

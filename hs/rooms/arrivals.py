@@ -34,11 +34,13 @@ class Arrival:
     """An event whose format, hashes and signatures were checked.
 
     `state_before` says what the state before it is where we lack its history: (type, state_key) to numbers of
-    events that we hold. It is resolved with the states after those previous events that we have.
+    events that we hold. It is resolved with the states after those previous events that we have. `root_before` is
+    that state where it is known for certain.
     """
 
     event: Event
     state_before: Mapping[StateKey, int] | None = None
+    root_before: Node | None = None
     # It begins the room anew for us: nothing that we knew of it before is built upon.
     is_beginning: bool = False
     # Old history: it never changes where the room stands now.
@@ -131,7 +133,7 @@ class ArrivalPlacer:
             arrival = replace(arrival, event=event)
         prevs = [await self._prev(stage, event_id, known) for event_id in event.prev_events]
         lacking = [prev.event_id for prev in prevs if prev.root is None]
-        if lacking and arrival.state_before is None:
+        if lacking and arrival.state_before is None and arrival.root_before is None:
             raise MissingHistory(lacking)
         auth = await self._auth(stage, event, known)
         before = await self._state_before(stage, arrival, prevs)
@@ -252,6 +254,8 @@ class ArrivalPlacer:
         return found.get(nid) or message_record(nid)
 
     async def _state_before(self, stage: Stage, arrival: Arrival, prevs: Sequence[_Prev]) -> Node:
+        if arrival.root_before is not None:
+            return arrival.root_before
         roots = [prev.root for prev in prevs if prev.root is not None]
         if arrival.is_beginning:
             roots = []

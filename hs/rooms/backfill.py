@@ -6,12 +6,13 @@ kernel `extremity_rank`.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cachetools import LRUCache
 
 from hs._fast import extremity_rank
+from hs._fast.state_tree import Node
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.room_client import RoomClient
@@ -21,10 +22,12 @@ from hs.rooms.clock import Clock
 from hs.rooms.drafts import Committed
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.history_access import HistoryAccess
+from hs.rooms.inferred_states import InferredStates
 from hs.rooms.writer import RoomWriter
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillPoint, BackfillStore
 from hs.storage.rooms import RoomInfo
+from hs.storage.state import StateKey
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 _MAX_RANKED = 50
 _MAX_POINTS = 5
 _EVENTS_AT_ONCE = 100
+# States that one answer may make us fetch; a history without branches needs one.
+_MAX_STATES = 5
 # Servers tried, and how many of them may say no before we stop bothering the room's servers.
 _MAX_SERVERS = 10
 _MAX_REFUSALS = 5
@@ -48,6 +53,20 @@ class HistorySource:
     client: RoomClient
     checker: PduChecker
     states: FetchedStates
+    inferred: InferredStates
+
+
+@dataclass(slots=True)
+class _Placing:
+    """Events of one answer that get their places."""
+
+    room: RoomInfo
+    server_name: str
+    # Ids of events that have theirs.
+    placed: set[str]
+    # States that need not be asked for.
+    inferred: Mapping[str, Node]
+    states_left: int = _MAX_STATES
 
 
 class Backfiller:
@@ -178,20 +197,34 @@ class Backfiller:
         new = {event.event_id: event for event in events if event.event_id not in placed}
         ordered = sort_by_history(list(new.values()))
         await self._source.states.fetch_missing_auth(server_name, room, ordered)
+        nids = known.awaited | {event_id: held.event_nid for event_id, held in known.held.items()}
+        inferred = await self._source.inferred.find(room, ordered, nids)
+        placing = _Placing(room, server_name, placed, inferred)
         took_any = False
         for event in ordered:
-            arrival = Arrival(event, is_history=True)
-            try:
-                if any(id not in placed for id in event.prev_events):
-                    state = await self._source.states.fetch(server_name, room, event.event_id)
-                    arrival = Arrival(event, state, is_history=True)
-                await self._writer.receive_history(room, [arrival])
-            except (RemoteError, MissingHistory, MissingAuth) as error:
-                logger.info("an old event of %s cannot be placed: %s", room.room_id, error)
-                continue
-            placed.add(event.event_id)
-            took_any = True
+            took_any |= await self._place(placing, event)
         return took_any
+
+    async def _place(self, placing: _Placing, event: Event) -> bool:
+        """Put one old event behind what we have; whether that went well."""
+        arrival = Arrival(event, is_history=True)
+        try:
+            if any(id not in placing.placed for id in event.prev_events):
+                root = placing.inferred.get(event.event_id)
+                state = await self._fetch_state(placing, event) if root is None else None
+                arrival = Arrival(event, state, root, is_history=True)
+            await self._writer.receive_history(placing.room, [arrival])
+        except (RemoteError, MissingHistory, MissingAuth) as error:
+            logger.info("an old event of %s cannot be placed: %s", placing.room.room_id, error)
+            return False
+        placing.placed.add(event.event_id)
+        return True
+
+    async def _fetch_state(self, placing: _Placing, event: Event) -> Mapping[StateKey, int]:
+        if placing.states_left == 0:
+            raise MissingHistory(event.prev_events)
+        placing.states_left -= 1
+        return await self._source.states.fetch(placing.server_name, placing.room, event.event_id)
 
 
 def sort_by_history(events: Sequence[Event]) -> list[Event]:

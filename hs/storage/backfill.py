@@ -85,6 +85,19 @@ class BackfillStore:
         )
         return is_end
 
+    async def list_only_successors(self, room_nid: int, event_nids: Sequence[int]) -> dict[int, int]:
+        """For those of the events that an accepted one has as its only previous event: that one, by number."""
+        rows = await self._database.fetch(
+            "SELECT d.prev_nid, min(e.event_nid) AS event_nid FROM event_edges d JOIN events e "
+            "ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid "
+            "WHERE d.room_nid = $1 AND d.prev_nid = ANY($2::bigint[]) AND cardinality(e.prev_nids) = 1 "
+            "AND e.flags & $3 = 0 GROUP BY d.prev_nid",
+            room_nid,
+            event_nids,
+            HIDDEN,
+        )
+        return {row["prev_nid"]: row["event_nid"] for row in rows}
+
     async def set_failed(self, room_nid: int, event_nids: Sequence[int], now_ms: int) -> None:
         """Note that nobody gave us these events; they are asked for again, but less and less often."""
         async with self._database.write() as writer:

@@ -19,12 +19,15 @@ from hs.storage.rooms import RoomInfo
 from hs.sync.access import Access
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import Viewer
+from hs.sync.far_history import DEADLINE_S
 from hs.sync.pages import SCAN_LIMIT, Page, PageReader
 from hs.sync.places import PageToken, Places, Stretch, after, before
 from hs.sync.visibility import Seen, Visibility
 from hs.sync.wanted_events import WantedEvents
 
 _MEMBER = "m.room.member"
+# Times that history is fetched for one page; servers give a hundred events at once.
+_MAX_FETCHES = 5
 # After so many events of a long list others get their turn.
 _MAX_CHUNK = 500
 
@@ -67,13 +70,10 @@ class Pagination:
         """The answer of GET /messages as JSON."""
         stretch = await self._places.stretch(room, access, request.start, request.stop, request.backwards)
         page = await self._read(room, viewer, stretch, request, request.limit)
-        fetched = await self._places.fetch_missing(room, stretch, page.end) if request.backwards else None
-        if fetched is not None:
-            if fetched:
-                page = await self._read(room, viewer, stretch, request, request.limit)
-            if page.end is None and stretch.stop is None and page.events:
-                # Not the beginning: it may be had the next time.
-                page = replace(page, end=stretch.past(page.events[-1].record))
+        page, is_whole = await self._complete(room, viewer, stretch, request, page)
+        if not is_whole and page.end is None and stretch.stop is None and page.events:
+            # Not the beginning: it may be had the next time.
+            page = replace(page, end=stretch.past(page.events[-1].record))
         parts = [
             b'{"start":' + msgspec.json.encode(str(stretch.start)),
             b'"chunk":[%b]' % b",".join(await self._render(viewer, access, page.events)),
@@ -137,6 +137,25 @@ class Pagination:
         )[0]
 
     # --- reading
+
+    async def _complete(
+        self, room: RoomInfo, viewer: Viewer, stretch: Stretch, request: PageRequest, page: Page
+    ) -> tuple[Page, bool]:
+        """The page with what was missing of it, as far as that could be had, and whether nothing is missing now.
+
+        What is fetched may leave gaps between branches, and who reads on never comes back to them.
+        """
+        give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
+        for _ in range(_MAX_FETCHES if request.backwards else 0):
+            fetched = await self._places.fetch_missing(room, stretch, page.end)
+            if fetched is None:
+                return page, True
+            if not fetched:
+                break
+            page = await self._read(room, viewer, stretch, request, request.limit)
+            if asyncio.get_running_loop().time() > give_up_at:
+                break
+        return page, not request.backwards
 
     async def _read(
         self, room: RoomInfo, viewer: Viewer, stretch: Stretch, request: PageRequest, limit: int
