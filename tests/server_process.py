@@ -60,6 +60,7 @@ class ServerProcess:
     ) -> None:
         self.folder = folder
         self.server_name = "test.example"
+        self.database_url = database_url
         [self.port] = find_free_ports(1)
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log_path = folder / "server.log"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hs.matrix.errors import Forbidden
 from hs.matrix.event import Event, pdu_dict
 from hs.net.errors import BadAnswer, RemoteError
 from hs.net.room_client import Joined, RoomClient
@@ -14,6 +15,7 @@ from hs.rooms.arrivals import Arrival, MissingAuth
 from hs.rooms.checks import PduChecker
 from hs.rooms.handshakes import Handshakes, Prepared, Refusals
 from hs.rooms.outside import OutsideRooms
+from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.whole_imports import WholeImports
 from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomInfo
@@ -78,22 +80,24 @@ class RemoteRooms:
             if ("m.room.create", "") not in state:
                 raise BadAnswer("the room has no create event")
             arrival = Arrival(event, state, is_beginning=is_beginning, is_told=True)
-            [placed] = await self._writer.receive(room, [arrival])
+            await self._writer.receive(room, [arrival], on_placed=_check_allowed)
         except MissingAuth as error:
             raise BadAnswer(f"the join cannot be judged: {error}") from error
-        if placed is not None and placed.flags:
-            raise BadAnswer(f"the join is not allowed by the state that came with it: {placed.rule}")
+        except Forbidden as error:
+            raise BadAnswer(
+                f"the join is not allowed by the state that came with it: {error.message}"
+            ) from error
         return room
 
     async def _signed_by_both(self, room: RoomInfo, prepared: Prepared, joined: Joined) -> Event:
         """Our event, with the signature of the server that lets the user in, where one is needed."""
-        if joined.event is None:
-            return prepared.event
-        checked = await self._checker.check([joined.event], room.version, room.room_id)
+        told = pdu_dict(prepared.event) if joined.event is None else joined.event
+        checked = await self._checker.check([told], room.version, room.room_id)
         for event in checked.events:
-            if event.event_id == prepared.event.event_id:
+            # A redacted copy has the same id.
+            if event.event_id == prepared.event.event_id and not event.redacted_for_hash:
                 return event
-        raise BadAnswer("the join came back as another event")
+        raise BadAnswer("the join came back as another event, or is not signed by who lets the user in")
 
     async def knock(
         self, room_id: str, user_id: str, servers: Sequence[str], content: Mapping[str, Any]
@@ -135,3 +139,10 @@ class RemoteRooms:
             return
         event = self._handshakes.sign_alone(room, user_id, {**content, "membership": "leave"})
         await self._outside.set_membership(room, event, None)
+
+
+async def _check_allowed(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:
+    """Take back what is refused: once stored as rejected, it would be so for whatever builds on it later."""
+    for found in placed:
+        if found is not None and found.flags:
+            raise Forbidden(str(found.rule))
