@@ -62,6 +62,7 @@ async def start_sending(
     stack.push_async_callback(sending.ephemeral.close)
     readers.typing.on_typing(sending.ephemeral.on_typing)
     readers.presence.on_told(sending.ephemeral.on_presence)
+    readers.presence.on_new_server(sending.ephemeral.on_new_server)
     readers.receipts.on_receipts(sending.ephemeral.on_receipts)
     for name, text, read in (
         (

@@ -117,6 +117,22 @@ class PresenceStore:
         )
         return [(row["user_id"], row["room_nid"]) for row in rows]
 
+    async def list_new_servers(self, arrivals: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+        """Servers of which nobody but these (user_id, room_nid) is in the room, and the rooms, by server."""
+        server = "substr(user_id, strpos(user_id, ':') + 1)"
+        rows = await self._database.fetch(
+            "SELECT DISTINCT server_name, room_nid FROM ("
+            f" SELECT {server} AS server_name, room_nid FROM unnest($1::text[], $2::bigint[])"
+            "  AS a (user_id, room_nid)) a WHERE NOT EXISTS ("
+            " SELECT 1 FROM memberships m WHERE m.room_nid = a.room_nid AND m.membership = 'join'"
+            f" AND {server} = a.server_name AND m.user_id <> ALL($1::text[]))",
+            *zip(*arrivals, strict=True),
+        )
+        found: dict[str, list[int]] = {}
+        for row in rows:
+            found.setdefault(row["server_name"], []).append(row["room_nid"])
+        return found
+
     async def is_room_shared(self, user_id: str, other_id: str) -> bool:
         """Whether both are in a room now; the first is one of our users."""
         shared: bool = await self._database.fetchval(

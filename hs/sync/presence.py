@@ -16,7 +16,7 @@ from hs.rooms.clock import Clock
 from hs.rooms.drafts import Committed
 from hs.storage.presence import PresenceRow, PresenceStore
 from hs.sync.news import Notifier
-from hs.sync.presence_news import OnTold, PresenceNews, render, render_status
+from hs.sync.presence_news import OnNewServer, OnTold, PresenceNews, render, render_status
 from hs.sync.presence_states import OFFLINE_AFTER_MS, TICK_MS, PresenceStates, UserState
 from hs.sync.small_rooms import SmallRooms
 
@@ -131,6 +131,10 @@ class Presence:
     def on_told(self, listener: OnTold) -> None:
         """Call `listener` with our users who have changed; see `PresenceNews.on_told`."""
         self._news.on_told(listener)
+
+    def on_new_server(self, listener: OnNewServer) -> None:
+        """Call `listener` with servers that come into small rooms; see `PresenceNews.on_new_server`."""
+        self._news.on_new_server(listener)
 
     async def get_status(self, viewer_id: str, user_id: str) -> bytes:
         """What the user is, as JSON; Forbidden for whoever shares no room with them."""

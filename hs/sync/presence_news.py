@@ -26,6 +26,8 @@ _MAX_MEMBERS = 20_000
 _MAX_REMOTE_ROOMS = 1_000
 # Users as other servers are told of them, and the rooms by whose members each may be seen.
 OnTold = Callable[[Sequence[Mapping[str, object]], Mapping[str, Collection[int]]], None]
+# A server that has come into a room, and the users there who are not offline.
+OnNewServer = Callable[[str, Sequence[Mapping[str, object]]], None]
 # After so many changes of others it is cheaper to ask for the members of one's rooms.
 _MAX_SCANNED = 200
 # Users who have changed are remembered for syncs that come back late; about 500 bytes each.
@@ -59,10 +61,15 @@ class PresenceNews:
         # Rooms of other servers' users, when they changed last.
         self._remote_rooms: LRUCache[str, frozenset[int]] = LRUCache(_MAX_CHANGED)
         self._listeners: list[OnTold] = []
+        self._server_listeners: list[OnNewServer] = []
 
     def on_told(self, listener: OnTold) -> None:
         """Call `listener` with those of our users whom others are told of."""
         self._listeners.append(listener)
+
+    def on_new_server(self, listener: OnNewServer) -> None:
+        """Call `listener` with servers whose first user has come into a small room, and who is there."""
+        self._server_listeners.append(listener)
 
     def start(self, newest: int) -> None:
         """Go on after the serials of an earlier process."""
@@ -86,6 +93,7 @@ class PresenceNews:
         joined = {user_id: await self._joined_rooms(user_id) for user_id in changed}
         rooms = {room_nid for room_nids in joined.values() for room_nid in room_nids}
         small = set(await self._small.among(rooms | {room_nid for _, room_nid in arrivals}))
+        members_by_server = await self._list_new_servers([one for one in arrivals if one[1] in small])
         # From here on nothing is awaited: whoever sees the new serials sees what goes with them.
         marked: set[int] = set()
         told = []
@@ -116,7 +124,28 @@ class PresenceNews:
         for user_id in woken:
             self._notifier.wake_user(user_id)
         self._tell(seen_in)
+        for server_name, members in members_by_server.items():
+            self._tell_new_server(server_name, members)
         return told
+
+    async def _list_new_servers(self, arrivals: Sequence[tuple[str, int]]) -> dict[str, set[str]]:
+        """Servers that had no user in a small room before these came, and the members of such rooms."""
+        if not arrivals or not self._server_listeners:
+            return {}
+        found: dict[str, set[str]] = defaultdict(set)
+        for server_name, room_nids in (await self._store.list_new_servers(arrivals)).items():
+            found[server_name].update(await self._store.list_joined(room_nids, _MAX_MEMBERS))
+        return found
+
+    def _tell_new_server(self, server_name: str, members: Collection[str]) -> None:
+        now_ms, users = self._clock.now_ms(), self._states.users
+        there = [user for id in members if (user := users.get(id)) is not None and _is_there(user)]
+        entries = [
+            {"user_id": user.user_id, **describe(user, now_ms)} for user in there if not user.is_remote
+        ]
+        if entries:
+            for listener in self._server_listeners:
+                listener(server_name, entries)
 
     def _tell(self, seen_in: Mapping[str, Collection[int]]) -> None:
         if not self._listeners or not any(seen_in.values()):

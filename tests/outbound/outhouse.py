@@ -21,6 +21,7 @@ from hs.net.own_keys import OwnKeys
 from hs.net.server_http import ServerHttp
 from hs.outbound.catch_up import CatchUp
 from hs.outbound.deliveries import Deliveries
+from hs.outbound.ephemeral import EphemeralSender
 from hs.outbound.progress import SendProgress
 from hs.outbound.room_servers import RoomServers
 from hs.outbound.sender import FederationSender
@@ -89,6 +90,11 @@ class Receivers:
         """Let stalled servers go on."""
         self.stalled -= set(names)
         await self._tell()
+
+    def edus(self, name: str, edu_type: str) -> list[Any]:
+        """The contents of the EDUs of this type that a server has taken, in order."""
+        taken = self.taken.get(name, ())
+        return [edu["content"] for sent in taken for edu in sent.body["edus"] if edu["edu_type"] == edu_type]
 
     def texts(self, name: str) -> list[str]:
         """The messages that a server has taken, in order."""
@@ -182,6 +188,9 @@ class OutHouse:
         self.sender = FederationSender(
             room_servers, self.engine.events, self.progress, self.deliveries, SERVER
         )
+        self.ephemeral = EphemeralSender(
+            self.deliveries, room_servers, self.engine.rooms, self.sender.settle, SERVER
+        )
         await self.sender.start(self.engine.stream.current)
 
     async def crash(self) -> None:
@@ -189,6 +198,7 @@ class OutHouse:
         self.progress._is_closed = True
         if self.progress._timer is not None:
             self.progress._timer.cancel()
+        await self.ephemeral.close()
         await self.deliveries.close()
 
     async def add_members(self, room: RoomInfo, *servers: str) -> None:
@@ -250,4 +260,5 @@ async def open_outhouse(database: Database, engine: Engine) -> AsyncIterator[Out
         yield house
         receivers.stalled.clear()
         await receivers.release()
+        await house.ephemeral.close()
         await house.sender.close()
