@@ -143,8 +143,16 @@ class Committer:
         # Downwards from 0, the newest first: the order of pages.
         lowest = self._streams.history.take(len(stage.placed))
         batch = self._batch(stage, lowest, nodes, _Changes((), (), (), Judgements(relations)), False)
-        async with self._database.write() as writer:
-            await insert_batch(writer, batch)
+        try:
+            async with self._database.write() as writer:
+                await insert_batch(writer, batch)
+        except BaseException as error:
+            if not is_rolled_back(error):
+                # Events may have come, and others been redacted: nobody is to rely on what was there before.
+                self._heads.forget(room.room_nid)
+                position = RoomPosition(INSTANCE, self._streams.live.current)
+                self._tell(Committed(room, position, 0, (), is_uncertain=True))
+            raise
         self._states.stored_history(room.room_nid, roots, stage.new_keys)
         self._heads.set(stage.head)
         self._keep(stage, lowest)

@@ -83,7 +83,8 @@ class RoomWriter:
         self._placer = placer
         self._committer = committer
         self._queues: dict[int, _Queue] = {}
-        self._new_rooms: set[asyncio.Task[None]] = set()
+        # Those that no queue has: new rooms and old history.
+        self._commits: set[asyncio.Task[Any]] = set()
         self._batches = 0
 
     async def send(self, room: RoomInfo, draft: Draft, on_write: OnWrite | None = None) -> SentEvent:
@@ -161,25 +162,34 @@ class RoomWriter:
         except Forbidden as refused:
             raise InvalidRoomState(f"the room's initial state is not allowed: {refused}") from refused
         commit = asyncio.create_task(self._commit_new(room, stage, on_write), name=f"create {room.room_id}")
-        self._new_rooms.add(commit)
-        commit.add_done_callback(self._new_rooms.discard)
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
         await asyncio.shield(commit)
         return room
 
     async def receive_history(self, room: RoomInfo, arrivals: Sequence[Arrival]) -> list[PlacedEvent | None]:
-        """Old events get their places behind what we have of the room; as `receive` otherwise."""
+        """Old events get their places behind what we have of the room; as `receive` otherwise.
+
+        Who is cancelled stops nothing: the lane must be held until the commit is through.
+        """
+        work = asyncio.create_task(self._place_history(room, arrivals), name=f"history of {room.room_id}")
+        self._commits.add(work)
+        work.add_done_callback(self._commits.discard)
+        return await asyncio.shield(work)
+
+    async def close(self) -> None:
+        """Wait until all queued work is done; nothing should be submitted any more."""
+        while tasks := [q.worker for q in self._queues.values() if q.worker is not None] + [*self._commits]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _place_history(self, room: RoomInfo, arrivals: Sequence[Arrival]) -> list[PlacedEvent | None]:
         async with self._lanes.turn(room.room_nid):
             stage = Stage(await self._heads.get(room), {})
             arrived = await self._placer.prepare(stage, arrivals)
             placed = [await self._placer.add(stage, arrival, arrived) for arrival in arrivals]
             if stage.placed:
-                await asyncio.shield(self._committer.commit_history(stage))
+                await self._committer.commit_history(stage)
         return placed
-
-    async def close(self) -> None:
-        """Wait until all queued work is done; nothing should be submitted any more."""
-        while tasks := [q.worker for q in self._queues.values() if q.worker is not None] + [*self._new_rooms]:
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _commit_new(self, room: RoomInfo, stage: Stage, on_write: OnWrite | None) -> None:
         async with self._lanes.turn(room.room_nid):
