@@ -118,6 +118,12 @@ class ThirdPartyInvitesApi:
             logger.info("not all invites of %s were made in time", body.mxid)
         return Empty()
 
+    # As identity servers say it: the method that the specification has is not the one in use.
+    @endpoint("POST", _API + "/3pid/onbind", auth=Auth.NONE, limit="federation", max_body=_MAX_BODY)
+    async def post_onbind(self, client: ClientInfo, body: BoundBody) -> Empty:
+        """As `put_onbind`."""
+        return await self.put_onbind(client, body)
+
     async def _redeem(self, slots: asyncio.Semaphore, user_id: str, invite: PendingInvite) -> None:
         async with slots:
             try:

@@ -27,6 +27,8 @@ BEYOND = {
     # The first version, which the specification has dropped and old servers fall back to.
     "PUT /_matrix/federation/v1/send_join/{}/{}",
     "PUT /_matrix/federation/v1/send_leave/{}/{}",
+    # The method that identity servers use.
+    "POST /_matrix/federation/v1/3pid/onbind",
     # By the path from before it was accepted.
     "GET /_matrix/federation/unstable/org.matrix.msc3030/timestamp_to_event/{}",
 }
@@ -44,6 +46,7 @@ OPEN_TO_EVERYBODY = {
     "GET /_matrix/federation/v1/version",
     # Said by identity servers, which have no keys; each invite is proven by who has signed it.
     "PUT /_matrix/federation/v1/3pid/onbind",
+    "POST /_matrix/federation/v1/3pid/onbind",
     # Proven with the token that it is about; other services ask, which have no keys.
     "GET /_matrix/federation/v1/openid/userinfo",
 }
