@@ -50,7 +50,9 @@ class TransactionsApi:
         results = await self._inbound.receive(origin, txn_id, pdus, edus)
         return {
             "pdus": {
-                event_id: {} if error is None else {"error": error} for event_id, error in results.items()
+                # The code is not in the specification; other servers send it, and test suites look for it.
+                event_id: {} if error is None else {"errcode": "M_FORBIDDEN", "error": error}
+                for event_id, error in results.items()
             }
         }
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hs.matrix.event import Event
-from hs.net.errors import RemoteError
+from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.room_client import RoomClient, decode_pdus
 from hs.rooms.arrivals import MissingAuth
 from hs.rooms.checks import PduChecker
@@ -62,8 +62,39 @@ class FetchedStates:
                 events = await self.check(room, [*whole.auth_chain, *whole.pdus])
             else:
                 events = await self._fetch_events(origin, room, missing)
+            got = {event.event_id for event in events}
+            if any(id not in held and id not in got for id in ids.pdu_ids):
+                raise IncompleteState("not all of the state is given")
             await self._import(origin, room, events)
         return await self._entries(room, ids.pdu_ids)
+
+    async def fetch_before(
+        self, origin: str, room: RoomInfo, event: Event, missing: Sequence[str]
+    ) -> dict[StateKey, int]:
+        """The same for an event that we hold, where these of its previous events are missing.
+
+        One that is missing is asked for the state after it, as other servers do: it leaves out what comes by the
+        event's other branches, which we know. A server that does not have the missing one itself knows no such
+        state, and is asked for the state before the event.
+        """
+        if len(missing) == 1:
+            try:
+                return await self._fetch_after(origin, room, missing[0])
+            except RemoteRefused as error:
+                logger.info("%s does not know the state after %s: %s", origin, missing[0], error)
+        return await self.fetch(origin, room, event.event_id)
+
+    async def _fetch_after(self, origin: str, room: RoomInfo, event_id: str) -> dict[StateKey, int]:
+        pdu = await self._client.get_event(origin, event_id)
+        checked = await self._checker.check([pdu], room.version, room.room_id)
+        event = next((event for event in checked.events if event.event_id == event_id), None)
+        state = await self.fetch(origin, room, event_id)
+        if event is None:
+            raise IncompleteState("the event whose state this is cannot be verified")
+        if event.is_state:
+            await self._import(origin, room, [event])
+            state |= await self._entries(room, [event_id])
+        return state
 
     async def fetch_auth(self, origin: str, room: RoomInfo, event: Event) -> None:
         """Store the auth events of an event, and theirs; MissingAuth or RemoteError where they cannot be had."""

@@ -4,7 +4,7 @@
     fill(server, room, event)
       _fetch_auth                        auth events: stored as outliers
       _fetch_missing                     the events between ours and theirs, by get_missing_events
-      _bridge                            where a gap remains: the state before the event, by ids
+      _bridge                            where a gap remains: the state after what is missing, by ids
 
 Spec: server-server-api "Retrieving previous events", "Retrieving event authorisation information".
 """
@@ -60,6 +60,8 @@ class _Filling:
     unreached: set[str] = field(default_factory=set)
     # Events that we have asked for in vain.
     failed_pulls: set[str] = field(default_factory=set)
+    # Events that we were told of and do not try: nobody can verify them, or they failed a short while ago.
+    passed_over: set[str] = field(default_factory=set)
     states_left: int = _MAX_STATES
 
     def drop(self, event: Event, what: str, error: Exception) -> None:
@@ -106,13 +108,29 @@ class GapFiller:
         try:
             await self._place(filling, event)
         except MissingHistory:
-            await self._fetch_missing(filling, event)
-            await self._pull(filling, event)
+            is_told = await self._fetch_missing(filling, event)
+            await self._place_sent(filling, event, is_told=is_told)
             await self._note_failures(filling)
-        return Filled(filling.errors.get(event.event_id), event.event_id in filling.unreached)
+        error = filling.errors.get(event.event_id)
+        # What is before it may be had another time.
+        return Filled(error, error is not None and bool(filling.unreached))
 
-    async def _fetch_missing(self, filling: _Filling, event: Event) -> None:
-        """Take in the events between what we have and this one, as far as they can be had."""
+    async def _place_sent(self, filling: _Filling, event: Event, *, is_told: bool) -> None:
+        """Put the event itself into the room.
+
+        Who has told us what is before it, and left out its previous events, does not choose the state that it is
+        judged by. Where nothing could be told, or where we pass over it, that state is all there is.
+        """
+        try:
+            await self._place(filling, event)
+        except MissingHistory as missing:
+            if is_told and not filling.passed_over.issuperset(missing.event_ids):
+                filling.errors[event.event_id] = "the events before it cannot be had"
+            else:
+                await self._bridge(filling, event, missing.event_ids)
+
+    async def _fetch_missing(self, filling: _Filling, event: Event) -> bool:
+        """Take in the events between what we have and this one; whether the server has told any."""
         head = await self._heads.load_head(filling.room.room_nid)
         newest = sorted(head.extremities, key=lambda e: e.depth, reverse=True)[:_MAX_EARLIEST]
         try:
@@ -128,14 +146,16 @@ class GapFiller:
             logger.info(
                 "%s does not say what is missing in %s: %s", filling.server_name, filling.room.room_id, error
             )
-            return
+            return False
         checked = await self._checker.check(pdus, filling.room.version, filling.room.room_id)
         filling.failed_pulls |= checked.dropped.keys()
+        filling.passed_over |= checked.dropped.keys()
         ready = await self._list_ready(filling, [e for e in checked.events if e.event_id != event.event_id])
         for missing in sorted(ready, key=lambda event: event.depth):
             await self._pull(filling, missing)
             if missing.event_id in filling.errors:
                 filling.failed_pulls.add(missing.event_id)
+        return True
 
     async def _list_ready(self, filling: _Filling, events: Sequence[Event]) -> list[Event]:
         """Those of the events that were not tried in vain a short while ago."""
@@ -143,6 +163,7 @@ class GapFiller:
         failed = await self._attempts.list_attempts(filling.room.room_nid, ids)
         now_ms = self._clock.now_ms()
         waiting = {id for id, attempts in failed.items() if extremity_rank.retry_at(*attempts) > now_ms}
+        filling.passed_over |= waiting
         return [event for event in events if event.event_id not in waiting]
 
     async def _note_failures(self, filling: _Filling) -> None:
@@ -155,16 +176,16 @@ class GapFiller:
         """An event that we have asked for: what is missing before it is bridged by the state after that."""
         try:
             await self._place(filling, event)
-        except MissingHistory:
-            await self._bridge(filling, event)
+        except MissingHistory as missing:
+            await self._bridge(filling, event, missing.event_ids)
 
-    async def _bridge(self, filling: _Filling, event: Event) -> None:
+    async def _bridge(self, filling: _Filling, event: Event, missing: Sequence[str]) -> None:
         if filling.states_left == 0:
             filling.errors[event.event_id] = "too many events before it are missing"
             return
         filling.states_left -= 1
         try:
-            state = await self._states.fetch(filling.server_name, filling.room, event.event_id)
+            state = await self._states.fetch_before(filling.server_name, filling.room, event, missing)
         except (RemoteError, MissingAuth) as error:
             filling.drop(event, "the state before it cannot be had", error)
             return

@@ -53,7 +53,7 @@ class _Staged:
     # Where it is not in the database.
     event: Event | None = None
     failed_attempts: int = 0
-    # What the other server is told of it: None, or why it was dropped. Done after the first try.
+    # What the other server is told of it: None, or why it should come again. Done after the first try.
     answer: asyncio.Future[str | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -129,9 +129,10 @@ class EventStaging:
         self._turns = GapTurns()
 
     async def deliver(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> dict[str, str]:
-        """Why events were dropped, by event id; all others are in the room, or in the database until they are.
+        """Why events could not be dealt with, by event id: they may be taken if they come again.
 
-        What was rejected is told as an error, what is soft-failed has been taken in, hidden.
+        All others are done with. They are in the room, or in the database until they are; or the rules refuse
+        them, or what is before them is not given: to that, too, no other server has anything to do.
         """
         errors: dict[str, str] = {}
         lacking: list[Event] = []
@@ -143,7 +144,7 @@ class EventStaging:
                 lacking.append(event)
                 return
             if error is not None:
-                errors[event.event_id] = error
+                logger.info("%s of %s is not taken in: %s", event.event_id, origin, error)
 
         # Each for itself: one that lacks something does not hold up the others. The lane keeps their order.
         by_depth = sorted(events, key=lambda event: event.depth)
@@ -264,7 +265,7 @@ class EventStaging:
         if filled.is_unreachable and staged.event is None and staged.failed_attempts < _MAX_ATTEMPTS:
             await self._put_off(staged)
         else:
-            await self._finish(staged, filled.error)
+            await self._finish(staged, filled)
 
     async def _fill(self, staged: _Staged) -> Filled:
         room = staged.room
@@ -292,7 +293,7 @@ class EventStaging:
         retry_ts = self._clock.now_ms() + pause_ms
         await self._store.set_failed(*staged.key, staged.failed_attempts, retry_ts)
 
-    async def _finish(self, staged: _Staged, error: str | None) -> None:
+    async def _finish(self, staged: _Staged, filled: Filled) -> None:
         try:
             if staged.event is None:
                 await self._store.delete_event(*staged.key)
@@ -302,6 +303,6 @@ class EventStaging:
                 self._places.give_back(staged.room.room_nid, staged.origin)
             else:
                 self._held -= 1
-            staged.tell(error)
-            if error is not None:
-                logger.info("%s of %s is given up: %s", staged.event_id, staged.origin, error)
+            staged.tell(filled.error if filled.is_unreachable else None)
+            if filled.error is not None:
+                logger.info("%s of %s is given up: %s", staged.event_id, staged.origin, filled.error)

@@ -61,8 +61,9 @@ async def test_what_cannot_be_placed_is_dropped_and_the_room_goes_on(
     for part in ("/get_missing_events/", "/state_ids/", "/state/"):
         remote.script("GET", part, refuse(403, "M_FORBIDDEN"))
         remote.script("POST", part, refuse(403, "M_FORBIDDEN"))
-    answer = await remote.send(federated_town.server_name, last)
-    assert "error" in answer.body["pdus"][last.event_id]
+    await remote.send(federated_town.server_name, last)
+    found = await bob.get("rooms", room.room_id, "event", last.event_id)
+    assert found.error == (404, "M_NOT_FOUND")
     said = room.say(alice, "on another branch", prev=[entered])
     answer = await remote.send(federated_town.server_name, said)
     assert answer.body == {"pdus": {said.event_id: {}}}
@@ -188,9 +189,11 @@ async def test_after_a_ban_a_message_still_soft_fails(federated_town: Town, remo
 
 
 async def test_events_of_other_rooms_are_not_taken(federated_town: Town, remote: RemoteServer) -> None:
-    room, _ = await enter(federated_town, remote)
+    room, bob = await enter(federated_town, remote)
     stranger = room.forge(remote.user("alice"), room_id="!elsewhere" + room.room_id[10:])
     unknown = room.forge(remote.user("alice"), prev_events=["$" + "x" * 43])
     answer = await remote.send(federated_town.server_name, stranger, unknown)
     assert answer.status == 200
-    assert all("error" in result for result in answer.body["pdus"].values())
+    for pdu in (stranger, unknown):
+        found = await bob.get("rooms", room.room_id, "event", room.parse(pdu).event_id)
+        assert found.error == (404, "M_NOT_FOUND")

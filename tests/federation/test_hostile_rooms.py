@@ -133,10 +133,7 @@ async def test_gaps_at_a_server_that_makes_no_sense(
         ("GET", "/backfill/"),
     ):
         remote.script(method, part, ANSWERS[answer])
-    result = await remote.send(federated_town.server_name, last)
-    # Where there is no answer at all, there may be one later: the event is kept.
-    is_kept = answer in ("cut", "hangs up", "fails")
-    assert ("error" in result.body["pdus"][last.event_id]) is not is_kept
+    await remote.send(federated_town.server_name, last)
     page = await bob.get("rooms", room.room_id, "messages", dir="b", limit="50")
     assert page.status == 200
     assert last.event_id not in [event["event_id"] for event in page.body["chunk"]]
