@@ -5,6 +5,7 @@ from bench.load.rows.base import Row
 from bench.load.rows.create import CreateDirect, CreatePrivate
 from bench.load.rows.ephemeral import Receipts, Typing
 from bench.load.rows.fan_out import FanOut, FanOutSmall
+from bench.load.rows.federation import FanOutFar, InboundMany, InboundOne, JoinFar
 from bench.load.rows.join import JoinAtOnce, JoinLarge, JoinSequential
 from bench.load.rows.reading import JoinedMembers, Members, Messages, State, WhoAmI
 from bench.load.rows.send import SendAtOnce, SendAtOnceApart, SendInCrowd, SendSequential
@@ -47,4 +48,8 @@ ROWS: tuple[type[Row], ...] = (
     SyncFirstCold,
     SyncFirstColdLazy,
     Login,
+    InboundOne,
+    InboundMany,
+    JoinFar,
+    FanOutFar,
 )

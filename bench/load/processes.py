@@ -53,6 +53,16 @@ class ProcessTree:
             pids += children.get(pid, ())
         return total
 
+    def forget_peak(self) -> None:
+        """Let `peak_mb` begin anew."""
+        Path(f"/proc/{self._pid}/clear_refs").write_text("5")
+
+    def peak_mb(self) -> float:
+        """The most memory that the first process had at any time, in MB."""
+        status = Path(f"/proc/{self._pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 / 1e6
+
     async def rest(self, limit_s: float = 10.0) -> None:
         """Return once it has nothing to do any more, or after `limit_s`."""
         deadline = time.monotonic() + limit_s

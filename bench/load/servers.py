@@ -51,6 +51,10 @@ class Server(ABC):
     def _folder_of_run(self) -> Path:
         """The current folder of the process."""
 
+    @abstractmethod
+    def federation_settings(self, ca_file: Path) -> dict[str, Any]:
+        """Settings for `start`: it federates, over its one port, with servers of this machine that the CA knows."""
+
     @property
     def pid(self) -> int:
         """The process id of the server's first process."""
@@ -130,6 +134,14 @@ class Hs(Server):
         config.write_text(to_toml(document | settings))
         return [self._python, "-m", "hs", "serve", "--config", str(config)]
 
+    def federation_settings(self, ca_file: Path) -> dict[str, Any]:
+        """It federates."""
+        return {
+            "listeners": [{"bind": "127.0.0.1", "port": self.port, "apis": ["client", "federation"]}],
+            "federation": {"ca_file": str(ca_file), "trusted_key_servers": []},
+            "network": {"ip_range_whitelist": ["127.0.0.0/8"]},
+        }
+
     def _folder_of_run(self) -> Path:
         # Python puts the current folder first: another interpreter must not find our working tree in it.
         return Path(__file__).parents[2] if self._python == sys.executable else self.folder
@@ -171,15 +183,7 @@ class Synapse(Server):
             "presence": {"enabled": self._presence},
             # Hundreds of people are registered for the set-up; the row about logging in takes the default of 12.
             "bcrypt_rounds": 4,
-            "listeners": [
-                {
-                    "port": self.port,
-                    "bind_addresses": ["127.0.0.1"],
-                    "type": "http",
-                    "tls": False,
-                    "resources": [{"names": ["client"], "compress": False}],
-                }
-            ],
+            "listeners": [_listener(self.port, "client")],
             "database": {
                 "name": "psycopg2",
                 "args": {
@@ -197,8 +201,35 @@ class Synapse(Server):
             "rc_invites": dict.fromkeys(("per_room", "per_user", "per_issuer"), unlimited),
         }
 
+    def federation_settings(self, ca_file: Path) -> dict[str, Any]:
+        """It federates."""
+        return {
+            "listeners": [_listener(self.port, "client", "federation")],
+            "federation_domain_whitelist": None,
+            "federation_custom_ca_list": [str(ca_file)],
+            "ip_range_blacklist": [],
+            "ip_range_whitelist": ["127.0.0.0/8"],
+            "rc_federation": {
+                "window_size": 1000,
+                "sleep_limit": 1_000_000,
+                "sleep_delay": 1,
+                "reject_limit": 1_000_000,
+                "concurrent": 50,
+            },
+        }
+
     def _folder_of_run(self) -> Path:
         return self.folder
+
+
+def _listener(port: int, *resources: str) -> dict[str, Any]:
+    return {
+        "port": port,
+        "bind_addresses": ["127.0.0.1"],
+        "type": "http",
+        "tls": False,
+        "resources": [{"names": list(resources), "compress": False}],
+    }
 
 
 _SIMPLE_LIMITS = (

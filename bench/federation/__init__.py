@@ -1,1 +1,0 @@
-"""Federation under load: our server alone, with scripted receivers."""
