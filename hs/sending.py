@@ -15,12 +15,14 @@ from hs.outbound.progress import SendProgress
 from hs.outbound.queues import ServerQueue
 from hs.outbound.room_servers import RoomServers
 from hs.outbound.sender import FederationSender
+from hs.outbound.stored_edus import StoredEdus
 from hs.readers import Readers
 from hs.rooms.clock import Clock
 from hs.rooms.server_acls import ServerAcls
 from hs.storage.database import Database
 from hs.storage.memberships import MembershipStore
 from hs.storage.outbound import OutboundStore
+from hs.storage.outbound_edus import OutboundEduStore
 from hs.sync.remote_edus import RemoteEdus
 
 
@@ -30,6 +32,8 @@ class Sending:
 
     sender: FederationSender
     ephemeral: EphemeralSender
+    # For EDUs that must arrive: `add` is what their makers are given.
+    stored_edus: StoredEdus
     deliveries: Deliveries
     progress: SendProgress
 
@@ -46,10 +50,13 @@ def build_sending(
 
     progress = SendProgress(store, list_queues)
     catch_up = CatchUp(store, engine.rooms, engine.events, room_servers, progress)
-    deliveries = Deliveries(network.client, network.backoff, clock, progress, catch_up, server_name)
+    stored_edus = StoredEdus(OutboundEduStore(database), server_name)
+    deliveries = Deliveries(
+        network.client, network.backoff, clock, progress, catch_up, stored_edus, server_name
+    )
     sender = FederationSender(room_servers, engine.events, progress, deliveries, server_name)
     ephemeral = EphemeralSender(deliveries, room_servers, engine.rooms, sender.settle, server_name)
-    return Sending(sender, ephemeral, deliveries, progress)
+    return Sending(sender, ephemeral, stored_edus, deliveries, progress)
 
 
 async def start_sending(
@@ -57,6 +64,7 @@ async def start_sending(
 ) -> None:
     """From here on what happens is sent, and what is of the moment, too; `stack` ends that."""
     engine.committer.on_commit(sending.sender.on_commit)
+    await sending.stored_edus.load()
     await sending.sender.start(engine.stream.current)
     stack.push_async_callback(sending.sender.close)
     stack.push_async_callback(sending.ephemeral.close)

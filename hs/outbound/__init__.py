@@ -10,6 +10,7 @@ A commit becomes transactions like this:
     catch_up       what a server has missed: the newest event of each room, newest room first
     progress       how far everybody has come, written down about once a second and not for each event
     ephemeral      typing, receipts and presence of our users
+    stored_edus    EDUs that must arrive, in the database until they have
 
 A server that does not answer has no queue. What it lacks is known by one number: from where on it may have
 missed something. What was sent can be sent again after a crash; nothing is ever left out.

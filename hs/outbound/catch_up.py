@@ -54,13 +54,16 @@ class CatchUp:
         upto = await self._progress.save()
         return Cursor(since, upto, upto + 1)
 
-    async def next_page(self, server_name: str, cursor: Cursor) -> list[Pdu]:
-        """What the next transaction has; nothing where that was all. Call it when the last was confirmed."""
+    async def next_page(self, server_name: str, cursor: Cursor, limit: int = MAX_PDUS) -> list[Pdu]:
+        """What the next transaction has; nothing where that was all. Call it when the last was confirmed.
+
+        Of a room that has more than `limit` events it is the newest alone.
+        """
         if cursor.farewell:
             await self._store.delete_farewells(server_name, cursor.farewell)
             cursor.farewell = 0
         if cursor.has_farewells:
-            missed = await self._store.list_farewells(server_name, MAX_PDUS)
+            missed = await self._store.list_farewells(server_name, limit)
             if missed:
                 cursor.farewell = missed[-1].stream_ordering
                 return await self._load(missed, is_farewell=True)
@@ -68,22 +71,22 @@ class CatchUp:
         while missed := await self._store.list_missed(
             server_name, cursor.since, cursor.before, _ROOMS_AT_ONCE
         ):
-            page = await self._choose(server_name, cursor, missed)
+            page = await self._choose(server_name, cursor, missed, limit)
             if pdus := await self._load(page):
                 return pdus
         return []
 
     async def _choose(
-        self, server_name: str, cursor: Cursor, missed: Sequence[MissedEvent]
+        self, server_name: str, cursor: Cursor, missed: Sequence[MissedEvent], limit: int
     ) -> list[MissedEvent]:
         """The events of as many of these rooms as go into a transaction; the cursor is moved behind them."""
         nids = [one.room_nid for one in missed]
         rooms = await self._rooms.list_by_nids(nids)
-        few = await self._store.list_few(server_name, nids, cursor.since, cursor.upto, _FEW)
+        few = await self._store.list_few(server_name, nids, cursor.since, cursor.upto, min(_FEW, limit))
         page: list[MissedEvent] = []
         for newest in missed:
             events = few.get(newest.room_nid, [newest])
-            if len(page) + len(events) > MAX_PDUS:
+            if len(page) + len(events) > limit:
                 break
             cursor.before = newest.stream_ordering
             room = rooms.get(newest.room_nid)

@@ -23,7 +23,8 @@ from hs.net.federation_client import FederationClient, path_of
 from hs.outbound.catch_up import CatchUp, Cursor
 from hs.outbound.progress import SendProgress
 from hs.outbound.queues import ServerQueue
-from hs.outbound.transactions import Pdu, Transaction, build_transaction
+from hs.outbound.stored_edus import StoredEdus
+from hs.outbound.transactions import MAX_EDUS, MAX_PDUS, Pdu, Transaction, build_transaction
 from hs.rooms.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ _MAX_WAITING_IN_ALL: Final = 500_000
 _FIRST_REFUSED_MS: Final = 60_000
 _LAST_REFUSED_MS: Final = 6 * 3600 * 1000
 _MAX_REFUSING: Final = 10_000
+# Each time its transactions become half as long, so many times.
+_MAX_HALVINGS: Final = 7
 _LOOK_INTERVAL_S: Final = 1.0
 _RETRY_OURS_S: Final = 5.0
 
@@ -70,6 +73,7 @@ class Deliveries:
         clock: Clock,
         progress: SendProgress,
         catch_up: CatchUp,
+        stored_edus: StoredEdus,
         own_name: str,
     ) -> None:
         self._client = client
@@ -78,6 +82,7 @@ class Deliveries:
         self._progress = progress
         self._origin = canonical_json.encode(own_name)
         self._catch_up = catch_up
+        self._stored_edus = stored_edus
         # Servers to which something is under way.
         self._queues: dict[str, ServerQueue] = {}
         self._ready: deque[ServerQueue] = deque()
@@ -100,9 +105,10 @@ class Deliveries:
     def start(self) -> None:
         """Send from now on; who is behind is tried when their time has come."""
         self._is_open = True
-        for server_name in self._progress.behind:
+        for server_name in {*self._progress.behind, *self._stored_edus.servers}:
             self._plan(server_name, self._backoff.retry_ts(server_name))
         self._backoff.on_woken(self.wake)
+        self._stored_edus.on_added(self.send_stored)
         self.look()
 
     @property
@@ -144,6 +150,15 @@ class Deliveries:
     def flush(self, queue: ServerQueue) -> None:
         """Send what was put into the queue."""
         self._place(queue)
+
+    def send_stored(self, server_name: str) -> None:
+        """Have what is stored for the server go to it, at once or when it is tried again."""
+        queue = self._queues.get(server_name)
+        if queue is not None:
+            self._place(queue)
+        elif server_name not in self._planned:
+            self._plan(server_name, self._backoff.retry_ts(server_name))
+            self.look()
 
     async def take_over(self, after: int, upto: int) -> None:
         """Have the servers that committed events in (after, upto] are for catch up."""
@@ -194,10 +209,11 @@ class Deliveries:
     def _try_again(self, server_name: str) -> None:
         queue = self._queues.get(server_name)
         if queue is None:
-            if server_name not in self._progress.behind:
+            is_behind = server_name in self._progress.behind
+            if not is_behind and server_name not in self._stored_edus.servers:
                 return
             queue = self._open(server_name)
-            queue.is_catching_up = True
+            queue.is_catching_up = is_behind
         queue.is_placed = False
         self._place(queue)
 
@@ -251,6 +267,7 @@ class Deliveries:
             transaction = await self._next_transaction(queue)
             if transaction is not None:
                 await self._put(queue.server_name, transaction)
+                await self._stored_edus.confirm(queue.server_name, transaction.stored_ids)
                 self._refusals.pop(queue.server_name, None)
                 queue.confirm(asyncio.get_running_loop().time())
         except RemoteError as error:
@@ -266,25 +283,29 @@ class Deliveries:
             self.look()
             return
         queue.is_placed = False
-        if queue.is_empty:
+        if queue.is_empty and queue.server_name not in self._stored_edus.servers:
             del self._queues[queue.server_name]
         else:
             self._place(queue)
 
     async def _next_transaction(self, queue: ServerQueue) -> Transaction | None:
-        if queue.transaction is None and queue.is_catching_up:
-            pdus = await self._next_page(queue)
+        if queue.transaction is None:
+            # Who refuses a transaction may take a part of it: too large, or with something that they choke on.
+            refusals = min(self._refusals.get(queue.server_name, 0), _MAX_HALVINGS)
+            max_pdus, max_stored = max(MAX_PDUS >> refusals, 1), max(MAX_EDUS >> refusals, 1)
+            stored = await self._stored_edus.list_next(queue.server_name, max_stored)
+            pdus = await self._next_page(queue, max_pdus) if queue.is_catching_up else []
+            head = self._origin, self._next_id(), self._clock.now_ms()
             if pdus:
-                queue.transaction = build_transaction(
-                    self._origin, self._next_id(), self._clock.now_ms(), pdus, queue.edus.take()
-                )
-        if queue.transaction is None and not queue.is_catching_up:
-            waiting = len(queue.pdus)
-            queue.take(self._origin, self._next_id(), self._clock.now_ms())
-            self._waiting -= waiting - len(queue.pdus)
+                edus = queue.edus.take(MAX_EDUS - len(stored))
+                queue.transaction = build_transaction(*head, pdus, edus, stored)
+            else:
+                waiting = len(queue.pdus)
+                queue.take(*head, stored, max_pdus)
+                self._waiting -= waiting - len(queue.pdus)
         return queue.transaction
 
-    async def _next_page(self, queue: ServerQueue) -> list[Pdu]:
+    async def _next_page(self, queue: ServerQueue, limit: int) -> list[Pdu]:
         """What the server has missed; where that is nothing more, it is as good as the others again."""
         name = queue.server_name
         while True:
@@ -295,7 +316,7 @@ class Deliveries:
                     self._progress.behind.get(name, self._progress.dispatched)
                 )
                 self._cursors[name] = cursor
-            pdus = await self._catch_up.next_page(name, cursor)
+            pdus = await self._catch_up.next_page(name, cursor, limit)
             if pdus:
                 return pdus
             del self._cursors[name]

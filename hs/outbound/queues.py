@@ -1,7 +1,7 @@
 """What waits for one server, cut into transactions. Pure."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from hs.outbound.transactions import (
     build_transaction,
     encode_edu,
 )
+from hs.storage.outbound_edus import StoredEdu
 
 # Events that wait for a server; one that is slower than that is sent the newest of each room only. All of them
 # are shared with other servers' queues: an entry is a pointer.
@@ -138,17 +139,25 @@ class ServerQueue:
         self.pdus.append(pdu)
         return True
 
-    def take(self, origin: bytes, txn_id: str, now_ms: int) -> Transaction | None:
-        """The next transaction of what waits, to be kept until it is confirmed; None where nothing waits."""
-        if self.transaction is None and (self.pdus or self.edus):
+    def take(
+        self,
+        origin: bytes,
+        txn_id: str,
+        now_ms: int,
+        stored: Sequence[StoredEdu] = (),
+        max_pdus: int = MAX_PDUS,
+    ) -> Transaction | None:
+        """The next transaction of what waits, and of `stored`, to be kept until it is confirmed; None for nothing."""
+        if self.transaction is None and (self.pdus or self.edus or stored):
             pdus: list[Pdu] = []
             size = 0
             while (
-                self.pdus and len(pdus) < MAX_PDUS and (not pdus or size + len(self.pdus[0].pdu) <= MAX_BYTES)
+                self.pdus and len(pdus) < max_pdus and (not pdus or size + len(self.pdus[0].pdu) <= MAX_BYTES)
             ):
                 pdus.append(self.pdus.popleft())
                 size += len(pdus[-1].pdu)
-            self.transaction = build_transaction(origin, txn_id, now_ms, pdus, self.edus.take())
+            edus = self.edus.take(MAX_EDUS - len(stored))
+            self.transaction = build_transaction(origin, txn_id, now_ms, pdus, edus, stored)
         return self.transaction
 
     def confirm(self, now_s: float) -> None:

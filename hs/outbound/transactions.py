@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hs._fast import canonical_json
+from hs.storage.outbound_edus import StoredEdu
 
 MAX_PDUS: Final = 50
 MAX_EDUS: Final = 100
@@ -34,19 +35,26 @@ class Transaction:
     txn_id: str
     body: bytes
     pdus: Sequence[Pdu]
+    # The ids of its EDUs that must arrive.
+    stored_ids: Sequence[int] = ()
 
 
 def build_transaction(
-    origin: bytes, txn_id: str, now_ms: int, pdus: Sequence[Pdu], edus: Sequence[bytes]
+    origin: bytes,
+    txn_id: str,
+    now_ms: int,
+    pdus: Sequence[Pdu],
+    edus: Sequence[bytes],
+    stored: Sequence[StoredEdu] = (),
 ) -> Transaction:
-    """A transaction of these; `origin` is our name as JSON, each EDU canonical JSON."""
+    """A transaction of these; `origin` is our name as JSON, each EDU canonical JSON. `stored` are EDUs, too."""
     body = b'{"edus":[%b],"origin":%b,"origin_server_ts":%d,"pdus":[%b]}' % (
-        b",".join(edus),
+        b",".join([*(one.edu for one in stored), *edus]),
         origin,
         now_ms,
         b",".join([one.pdu for one in pdus]),
     )
-    return Transaction(txn_id, body, pdus)
+    return Transaction(txn_id, body, pdus, [one.edu_id for one in stored])
 
 
 def encode_edu(edu_type: str, content: object) -> bytes:

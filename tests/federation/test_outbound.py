@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+import asyncpg
 import pytest
 
+from hs.outbound.transactions import encode_edu
 from tests.eyes import Eyes
 from tests.federation_town import FederatedProcess
 from tests.people import Person, Town
@@ -178,3 +180,32 @@ async def test_nothing_is_lost_when_the_process_is_killed(
         )
         await remote.catch_up(crashing.server_name, room)
         assert [event.event_id for event in room.events if event.event_id in said] == said
+
+
+@pytest.mark.faults
+async def test_edus_that_must_arrive_are_sent_by_the_next_process(
+    crashing: FederatedProcess, remote: RemoteServer
+) -> None:
+    crashing.kill()
+    content = {
+        "message_id": "m1",
+        "messages": {},
+        "sender": f"@a:{crashing.server_name}",
+        "type": "org.example",
+    }
+    connection = await asyncpg.connect(crashing.database_url)
+    await connection.execute(
+        "INSERT INTO outbound_edus (server_name, edu_id, edu) VALUES ($1, nextval('outbound_edu_ids'), $2)",
+        remote.name,
+        encode_edu("m.direct_to_device", content),
+    )
+    await asyncio.to_thread(crashing.start)
+    assert await remote.wait_for_edu("m.direct_to_device") == content
+    # The answer first, then the row.
+    for _ in range(500):
+        if not await connection.fetchval("SELECT count(*) FROM outbound_edus"):
+            break
+        await asyncio.sleep(0.02)
+    else:
+        raise AssertionError("it is kept")
+    await connection.close()

@@ -25,11 +25,13 @@ from hs.outbound.ephemeral import EphemeralSender
 from hs.outbound.progress import SendProgress
 from hs.outbound.room_servers import RoomServers
 from hs.outbound.sender import FederationSender
+from hs.outbound.stored_edus import StoredEdus
 from hs.rooms.drafts import Committed
 from hs.rooms.server_acls import ServerAcls
 from hs.storage.database import Database
 from hs.storage.destinations import DestinationStore
 from hs.storage.outbound import OutboundStore
+from hs.storage.outbound_edus import OutboundEduStore
 from hs.storage.rooms import RoomInfo
 from tests.listening import listening
 from tests.rooms.conftest import SERVER, TurnableClock
@@ -184,7 +186,11 @@ class OutHouse:
         self.room_servers = room_servers = RoomServers(store, acls, SERVER)
         self.progress = SendProgress(store, lambda: self.deliveries.queues)
         catch_up = CatchUp(store, self.engine.rooms, self.engine.events, room_servers, self.progress)
-        self.deliveries = Deliveries(client, self.backoff, self.clock, self.progress, catch_up, SERVER)
+        self.stored_edus = StoredEdus(OutboundEduStore(self.database), SERVER)
+        await self.stored_edus.load()
+        self.deliveries = Deliveries(
+            client, self.backoff, self.clock, self.progress, catch_up, self.stored_edus, SERVER
+        )
         self.sender = FederationSender(
             room_servers, self.engine.events, self.progress, self.deliveries, SERVER
         )
