@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hs._fast import extremity_rank
-from hs.matrix.errors import MatrixError
+from hs.matrix.errors import LimitExceeded, MatrixError
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient
@@ -44,7 +44,7 @@ class Filled:
     """What became of an event; with an error it is not in the room, or rejected there."""
 
     error: str | None = None
-    # The server that was to help could not be asked, for now.
+    # The server that was to help could not be asked, for now, or we were too busy.
     is_unreachable: bool = False
 
 
@@ -95,10 +95,13 @@ class GapFiller:
     async def place(self, room: RoomInfo, event: Event) -> str | None:
         """Why an event was dropped or rejected; what is soft-failed has been taken in, hidden.
 
-        Raises MissingHistory and MissingAuth where something has to be fetched first. Asks nobody.
+        Raises MissingHistory and MissingAuth where something has to be fetched first, and LimitExceeded where the
+        room is too busy for now. Asks nobody.
         """
         try:
             return await self._receive(room, Arrival(event))
+        except LimitExceeded:
+            raise
         except MatrixError as error:
             return f"it cannot be judged: {error}"
 
@@ -214,7 +217,7 @@ class GapFiller:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether the same request may have an answer another time."""
+    """Whether it may go well another time."""
     if isinstance(error, RemoteRefused):
         return error.status >= 500 or error.status == _TOO_MANY_REQUESTS
-    return isinstance(error, Unreachable)
+    return isinstance(error, Unreachable | LimitExceeded)

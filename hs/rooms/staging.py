@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hs.matrix.errors import LimitExceeded
 from hs.matrix.event import Event
 from hs.rooms.arrivals import MissingAuth, MissingHistory
 from hs.rooms.clock import Clock
@@ -140,7 +141,7 @@ class EventStaging:
         async def place(event: Event) -> None:
             try:
                 error = await self._gaps.place(room, event)
-            except (MissingHistory, MissingAuth):
+            except (MissingHistory, MissingAuth, LimitExceeded):
                 lacking.append(event)
                 return
             if error is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hs.rooms import staging
+from hs.rooms import staging, writer
 from hs.rooms.gap_turns import MAX_OF_SERVER, GapTurns
 from hs.storage.database import Database
 from hs.storage.embedded import EmbeddedPostgres
@@ -155,6 +155,37 @@ async def test_a_server_that_is_down_is_tried_again(
     await until_staged(database, [])
 
 
+async def test_tries_follow_each_other_with_longer_pauses(
+    town: Town, database: Database, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "_PAUSE_MS", 20)
+    room, bob = await enter(town, remote)
+    room.say(remote.user("alice"), "missing")
+    last = room.say(remote.user("alice"), "last")
+    # Each once a try: three tries in vain.
+    for method, part in (("POST", "/get_missing_events/"), ("GET", "/v1/event/"), ("GET", "/state_ids/")):
+        remote.script(method, part, refuse(503, "M_UNKNOWN"), times=3)
+    await remote.send(town.server_name, last)
+    await Eyes(bob).event(room.room_id, last.event_id)
+    assert len(remote.received("POST", "/get_missing_events/")) == 4
+    await until_staged(database, [])
+
+
+async def test_after_the_last_try_an_event_is_given_up(
+    town: Town, database: Database, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "_PAUSE_MS", 1)
+    monkeypatch.setattr(staging, "_MAX_ATTEMPTS", 2)
+    room, _ = await enter(town, remote)
+    room.say(remote.user("alice"), "missing")
+    last = room.say(remote.user("alice"), "last")
+    for method, part in (("POST", "/get_missing_events/"), ("GET", "/state_ids/"), ("GET", "/v1/event/")):
+        remote.script(method, part, refuse(503, "M_UNKNOWN"))
+    await remote.send(town.server_name, last)
+    await until_staged(database, [])
+    assert len(remote.received("POST", "/get_missing_events/")) == 3
+
+
 async def test_others_in_the_room_help_where_the_sender_is_out_of_reach(
     town: Town, database: Database, make_remote: MakeRemote
 ) -> None:
@@ -268,6 +299,39 @@ async def test_what_was_answered_survives_a_kill(crashing: FederatedProcess, rem
         eyes = Eyes(bob)
         await eyes.event(room.room_id, last[-1].event_id)
         assert eyes.texts(room.room_id) == ["missing", "next to last", "last"]
+
+
+async def test_what_waits_survives_an_orderly_end(crashing: FederatedProcess, remote: RemoteServer) -> None:
+    async with aiohttp.ClientSession() as session:
+        town = Town(session, crashing.base_url, crashing.server_name)
+        room, bob = await enter(town, remote)
+        room.say(remote.user("alice"), "missing")
+        last = room.say(remote.user("alice"), "last")
+        stall = remote.stall("POST", "/get_missing_events/")
+        await remote.send(town.server_name, last)
+        await stall.reached()
+        assert await asyncio.to_thread(crashing.stop) == 0
+        assert "Traceback" not in crashing.read_log()
+        stall.release()
+        remote.behave()
+        await asyncio.to_thread(crashing.start)
+        eyes = Eyes(bob)
+        await eyes.event(room.room_id, last.event_id)
+        assert eyes.texts(room.room_id) == ["missing", "last"]
+
+
+async def test_nothing_is_lost_where_a_room_is_too_busy(
+    town: Town, database: Database, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, bob = await enter(town, remote)
+    event = room.say(remote.user("alice"), "hello")
+    with monkeypatch.context() as busy:
+        busy.setattr(writer, "MAX_QUEUE", 0)
+        assert (await remote.send(town.server_name, event)).body == {"pdus": {event.event_id: {}}}
+        await until_staged(database, [(event.event_id, 1)])
+    await remote.send(town.server_name, event)
+    await Eyes(bob).event(room.room_id, event.event_id)
+    assert not remote.received("POST", "/get_missing_events/")
 
 
 # --- turns
