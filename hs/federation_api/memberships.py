@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from hs.http.endpoint import Auth, RawJson, endpoint
+from hs.http.endpoint import Auth, LargeJson, RawJson, endpoint
 from hs.matrix.errors import Forbidden
 from hs.matrix.event import pdu_dict
+from hs.net.spool import Body
 from hs.rooms.admissions import Admission
 from hs.rooms.invites import NamingState
 from hs.rooms.resident import ResidentServer
@@ -67,19 +68,19 @@ class MembershipsApi:
     @endpoint("PUT", _API + "/v2/send_join/{room_id}/{event_id}", auth=Auth.SERVER, limit="federation")
     async def put_send_join(
         self, origin: str, room_id: str, event_id: str, body: dict[str, Any], query: SendJoinQuery
-    ) -> RawJson:
+    ) -> LargeJson:
         """Take the join in; answers with the state before it, and what that rests on."""
         admission = await self._resident.admit(origin, "join", room_id, event_id, body)
-        return RawJson(await self._render_join(admission))
+        return LargeJson(await self._render_join(admission))
 
     # Left the specification in v1.18; servers of old rooms ask for it still.
     @endpoint("PUT", _API + "/v1/send_join/{room_id}/{event_id}", auth=Auth.SERVER, limit="federation")
     async def put_send_join_v1(
         self, origin: str, room_id: str, event_id: str, body: dict[str, Any]
-    ) -> RawJson:
+    ) -> LargeJson:
         """As `put_send_join`, in the shape of the first version."""
         admission = await self._resident.admit(origin, "join", room_id, event_id, body)
-        return RawJson(b"[200,%b]" % await self._render_join(admission))
+        return LargeJson(await self._render_join(admission, b"[200,", b"]"))
 
     @endpoint("PUT", _API + "/v2/send_leave/{room_id}/{event_id}", auth=Auth.SERVER, limit="federation")
     async def put_send_leave(
@@ -105,13 +106,9 @@ class MembershipsApi:
         admission = await self._resident.admit(origin, "knock", room_id, event_id, body)
         return {"knock_room_state": await self._naming.list_pdus(admission.room)}
 
-    async def _render_join(self, admission: Admission) -> bytes:
-        state, auth_chain = await self._states.render(admission.room, admission.before)
+    async def _render_join(self, admission: Admission, before: bytes = b"", after: bytes = b"") -> Body:
+        state, chain = await self._states.list_nids(admission.room, admission.before)
         origin = msgspec.json.encode(self._server_name)
         event = msgspec.json.encode(pdu_dict(admission.event))
-        return b'{"origin":%b,"members_omitted":false,"event":%b,"state":%b,"auth_chain":%b}' % (
-            origin,
-            event,
-            state,
-            auth_chain,
-        )
+        head = b'%b{"origin":%b,"members_omitted":false,"event":%b,"state":' % (before, origin, event)
+        return await self._states.render(head, state, b',"auth_chain":', chain, b"}" + after)

@@ -5,7 +5,7 @@ Spec: server-server-api "Retrieving events", "Retrieving event authorization inf
 
 import msgspec
 
-from hs.http.endpoint import Auth, RawJson, endpoint
+from hs.http.endpoint import Auth, LargeJson, RawJson, endpoint
 from hs.sync.server_states import ServerStates
 
 _API = "/_matrix/federation/v1"
@@ -24,9 +24,9 @@ class StateApi:
         self._states = states
 
     @endpoint("GET", _API + "/state/{room_id}", auth=Auth.SERVER, limit="federation")
-    async def get_state(self, origin: str, room_id: str, query: StateQuery) -> RawJson:
+    async def get_state(self, origin: str, room_id: str, query: StateQuery) -> LargeJson:
         """The state before an event, and its auth chain."""
-        return RawJson(await self._states.state(origin, room_id, query.event_id))
+        return LargeJson(await self._states.state(origin, room_id, query.event_id))
 
     @endpoint("GET", _API + "/state_ids/{room_id}", auth=Auth.SERVER, limit="federation")
     async def get_state_ids(self, origin: str, room_id: str, query: StateQuery) -> RawJson:
@@ -34,6 +34,6 @@ class StateApi:
         return RawJson(await self._states.state_ids(origin, room_id, query.event_id))
 
     @endpoint("GET", _API + "/event_auth/{room_id}/{event_id}", auth=Auth.SERVER, limit="federation")
-    async def get_event_auth(self, origin: str, room_id: str, event_id: str) -> RawJson:
+    async def get_event_auth(self, origin: str, room_id: str, event_id: str) -> LargeJson:
         """All that an event rests on."""
-        return RawJson(await self._states.event_auth(origin, room_id, event_id))
+        return LargeJson(await self._states.event_auth(origin, room_id, event_id))

@@ -1,6 +1,7 @@
 """Answers: JSON with CORS headers, for results and errors alike, and how they go onto the wire."""
 
 import logging
+import mmap
 import secrets
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from hs.http.endpoint import Empty, RawJson
+from hs.http.endpoint import Empty, LargeJson, RawJson
 from hs.matrix.errors import LimitExceeded, MatrixError, MethodNotAllowed
 
 logger = logging.getLogger(__name__)
@@ -28,13 +29,17 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status} {status.phrase}\r\n".encode()
 _encoder = msgspec.json.Encoder()
 
 
+# Larger bodies are written in pieces, each when the last is gone: what waits to be sent is held several times over.
+_BLOCK = 256 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is answered; `head` is complete but for the status line, the length and the connection's matters."""
 
     status: int
     head: bytes
-    body: bytes
+    body: bytes | mmap.mmap
 
 
 # A day spares browsers the question before each request.
@@ -51,9 +56,11 @@ class WrongMethod(MethodNotAllowed):
 
 
 def answer_result(result: Any) -> Answer:
-    """What an endpoint returned: a Struct or dict, Empty or RawJson."""
+    """What an endpoint returned: a Struct or dict, Empty, RawJson or LargeJson."""
     if isinstance(result, RawJson):
         return Answer(result.status, _JSON, result.body)
+    if isinstance(result, LargeJson):
+        return Answer(200, _JSON, result.body)
     if isinstance(result, Empty):
         return _EMPTY
     return Answer(200, _JSON, _encoder.encode(result))
@@ -94,13 +101,13 @@ class HttpDate:
 
 
 class WiredAnswer:
-    """An answer to one request, written in one piece.
+    """An answer to one request, written in one piece where it is not large.
 
     It is what aiohttp's server asks of a response (status, keep_alive, prepare, write_eof) without the
     dictionary of headers, which costs more than most of our endpoints do.
     """
 
-    __slots__ = ("_data", "_request", "keep_alive", "prepared", "status")
+    __slots__ = ("_data", "_request", "_rest", "keep_alive", "prepared", "status")
 
     def __init__(self, request: web.BaseRequest, answer: Answer, date: bytes) -> None:
         self.status = answer.status
@@ -109,13 +116,17 @@ class WiredAnswer:
         self.keep_alive = request.keep_alive and request.version >= (1, 1)
         self._request = request
         length = b"" if answer.status == 204 else b"Content-Length: %d\r\n" % len(answer.body)
+        self._rest: bytes | mmap.mmap = b""
+        body = b"" if request.method == "HEAD" else answer.body
+        if isinstance(body, mmap.mmap) or len(body) > _BLOCK:
+            self._rest, body = body, b""
         self._data = b"%b%b%bDate: %b\r\n%b\r\n%b" % (
             _STATUS_LINES[answer.status],
             answer.head,
             length,
             date,
             b"" if self.keep_alive else b"Connection: close\r\n",
-            b"" if request.method == "HEAD" else answer.body,
+            body,
         )
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -124,8 +135,15 @@ class WiredAnswer:
 
     async def write_eof(self) -> None:
         """Write everything; ConnectionResetError where nobody is there to read it."""
+        await self._write(self._data)
+        for start in range(0, len(self._rest), _BLOCK):
+            await self._write(self._rest[start : start + _BLOCK])
+        # A connection keeps its last answer until the next request.
+        self._data = self._rest = b""
+
+    async def _write(self, data: bytes) -> None:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        transport.write(self._data)
+        transport.write(data)
         await self._request.writer.drain()

@@ -7,10 +7,11 @@ The annotations are the schema. Parameters are the path's names (always `str`) a
 `body` (a Struct, a type that msgspec can decode, or RawJson for an object as the client wrote it), `query`
 (a Struct), `client` (a ClientInfo) and, with Auth.SERVER, `origin`: the name of the server that has signed the
 request. A body may be `max_body` bytes long.
-The answer is a Struct, a dict, Empty or RawJson. Mistakes in a declaration raise at import.
+The answer is a Struct, a dict, Empty, RawJson or LargeJson. Mistakes in a declaration raise at import.
 """
 
 import inspect
+import mmap
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -52,6 +53,13 @@ class RawJson:
 
     body: bytes
     status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LargeJson:
+    """An answer that is JSON already, in a file where it is large (`hs.net.spool`)."""
+
+    body: bytes | mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)

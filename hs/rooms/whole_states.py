@@ -5,8 +5,10 @@ Spec: server-server-api "Joining Rooms", "Retrieving previous events" (GET /stat
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from hs._fast.state_tree import Node
+from hs.net.spool import Body, Spool
 from hs.rooms.auth_graphs import AuthGraphs
 from hs.rooms.state import RoomStates
 from hs.storage.history import PduStore
@@ -33,16 +35,25 @@ class WholeStates:
         """State events and all that they rest on, ascending."""
         return sorted({*event_nids, *await self._graphs.chain(room.room_nid, event_nids)})
 
-    async def render(self, room: RoomInfo, root: Node) -> tuple[bytes, bytes]:
-        """The PDUs of a state, and those of its auth chain, each as a JSON array."""
-        state, chain = await self.list_nids(room, root)
-        return await self.render_pdus(state), await self.render_pdus(chain)
+    async def render(self, *pieces: bytes | Sequence[int]) -> Body:
+        """The pieces one after the other: JSON text as it is, and for numbers of events the array of their PDUs.
 
-    async def render_pdus(self, event_nids: Sequence[int]) -> bytes:
-        """The PDUs of these events as a JSON array."""
-        parts: list[bytes] = []
+        However large the room is, a part of it at a time is in memory.
+        """
+        with closing(Spool()) as spool:
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    await spool.add(piece)
+                else:
+                    await self._add_pdus(spool, piece)
+            return await spool.finish()
+
+    async def _add_pdus(self, spool: Spool, event_nids: Sequence[int]) -> None:
+        before = b"["
         for start in range(0, len(event_nids), _CHUNK):
             nids = event_nids[start : start + _CHUNK]
             found = await self._pdus.get_many(nids)
-            parts += [found[nid] for nid in nids if nid in found]
-        return b"[%b]" % b",".join(parts)
+            if found:
+                await spool.add(before + b",".join([found[nid] for nid in nids if nid in found]))
+                before = b","
+        await spool.add(b"[]" if before == b"[" else b"]")

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from hs._fast.event_record import EventRecord
 from hs._fast.state_tree import Node
 from hs.matrix.errors import LimitExceeded, NotFound
+from hs.net.spool import Body
 from hs.rooms.state import RoomStates
 from hs.rooms.whole_states import WholeStates
 from hs.storage.events import EventStore
@@ -22,7 +23,7 @@ from hs.sync.server_access import ServerAccess
 
 # Answers of /state_ids that are kept: some of the largest rooms, 100 bytes a member.
 _KEPT_BYTES = 32 * 2**20
-# Whole states that are put together at once: 100 MB each where the room is one of the largest.
+# Whole states that are put together at once: a second of work each where the room is one of the largest.
 _AT_ONCE = 2
 # Of one server, so many wait for that at most.
 _WAITING = 8
@@ -52,12 +53,12 @@ class ServerStates:
         # Which events a state consists of never changes.
         self._ids: LRUCache[tuple[int, int], bytes] = LRUCache(_KEPT_BYTES, getsizeof=len)
 
-    async def state(self, origin: str, room_id: str, event_id: str) -> bytes:
+    async def state(self, origin: str, room_id: str, event_id: str) -> Body:
         """The body of /state."""
         room, record = await self._access.open_at(origin, room_id, event_id)
         async with self._turn(origin):
-            state, chain = await self._whole.render(room, await self._states.before(record))
-        return b'{"pdus":%b,"auth_chain":%b}' % (state, chain)
+            state, chain = await self._whole.list_nids(room, await self._states.before(record))
+            return await self._whole.render(b'{"pdus":', state, b',"auth_chain":', chain, b"}")
 
     async def state_ids(self, origin: str, room_id: str, event_id: str) -> bytes:
         """The body of /state_ids."""
@@ -73,10 +74,11 @@ class ServerStates:
                 self._ids[key] = known
         return known
 
-    async def event_auth(self, origin: str, room_id: str, event_id: str) -> bytes:
+    async def event_auth(self, origin: str, room_id: str, event_id: str) -> Body:
         """The body of /event_auth."""
         room, record = await self._access.open_at(origin, room_id, event_id, with_outliers=True)
-        return b'{"auth_chain":%b}' % await self._whole.render_pdus(await self._auth_chain(room, record))
+        chain = await self._auth_chain(room, record)
+        return await self._whole.render(b'{"auth_chain":', chain, b"}")
 
     async def _auth_chain(self, room: RoomInfo, record: EventRecord) -> Sequence[int]:
         found = await self._events.find_nids(room.room_nid, record.auth_event_ids)

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from email.utils import parsedate_to_datetime
 
 import pytest
 from aiohttp import web
 
 from hs.http.app import App
-from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, RawJson, endpoint
+from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, LargeJson, RawJson, endpoint
 from hs.http.listeners import build_http_server
 from hs.http.rate_limit import Limit, RateLimiter
 from hs.matrix.errors import UnknownToken
+from hs.net.spool import Spool
 
 
 class NoTokens:
@@ -57,6 +58,16 @@ class WaitingApi:
     async def put_name(self, name: str, body: RawJson) -> RawJson:
         """The body."""
         return body
+
+    @endpoint("GET", "/large/{size}", auth=Auth.NONE, limit=None)
+    async def get_large(self, size: str) -> LargeJson:
+        """A string of so many characters."""
+        with closing(Spool()) as spool:
+            await spool.add(b'"')
+            for _ in range(int(size) // 1000):
+                await spool.add(b"0123456789" * 100)
+            await spool.add(b'"')
+            return LargeJson(await spool.finish())
 
 
 class Line:
@@ -196,6 +207,27 @@ async def test_a_body_may_come_in_pieces(house: House) -> None:
         )
         await line.writer.drain()
         assert (await line.answer(b'4\r\n":1}\r\n0\r\n\r\n'))[2] == b'{"a":1}'
+
+
+@pytest.mark.parametrize("size", [1000, 300_000, 9_000_000])
+async def test_large_answers_are_whole(house: House, size: int) -> None:
+    async with house.call() as line:
+        for _ in range(2):
+            status, headers, body = await line.answer(b"GET /large/%d HTTP/1.1\r\nHost: a\r\n\r\n" % size)
+            assert status == b"HTTP/1.1 200 OK"
+            assert int(headers["Content-Length"]) == size + 2
+            assert body == b'"%b"' % (b"0123456789" * (size // 10))
+        line.writer.write(b"HEAD /large/%d HTTP/1.1\r\nHost: a\r\n\r\n" % size)
+        assert int((await line.head())[1]["Content-Length"]) == size + 2
+        assert (await line.answer(b"GET /name/bob HTTP/1.1\r\nHost: a\r\n\r\n"))[2] == b'{"name":"bob"}'
+
+
+async def test_who_hangs_up_in_a_large_answer_is_let_go(house: House) -> None:
+    async with house.call() as line:
+        line.writer.write(b"GET /large/90000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        await line.head()
+    async with house.call() as line:
+        assert (await line.answer(b"GET /name/bob HTTP/1.1\r\nHost: a\r\n\r\n"))[2] == b'{"name":"bob"}'
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(
