@@ -26,7 +26,7 @@ from hs.network import build_network
 from hs.people import People, build_people
 from hs.readers import Readers, build_readers
 from hs.rooms.build import Signer
-from hs.rooms.clock import SystemClock
+from hs.rooms.clock import Clock, SystemClock
 from hs.sending import build_remote_edus, build_sending, start_sending
 from hs.served import build_apis
 from hs.signing_key import load_signing_keys
@@ -75,10 +75,15 @@ def _spare_garbage_collector() -> None:
 
 
 async def start(
-    config: Config, signer: Signer, url: str, stack: AsyncExitStack, old_keys: Sequence[OldKey] = ()
+    config: Config,
+    signer: Signer,
+    url: str,
+    stack: AsyncExitStack,
+    old_keys: Sequence[OldKey] = (),
+    clock: Clock | None = None,
 ) -> None:
-    """A serving server, whose parts `stack` ends."""
-    clock = SystemClock()
+    """A serving server, whose parts `stack` ends; without a clock it has the machine's."""
+    clock = clock or SystemClock()
     database = await Database.connect(url, config.database.pool_size)
     stack.push_async_callback(database.close)
     network = await build_network(config, database, clock, signer, old_keys, stack)

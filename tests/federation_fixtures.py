@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hs.rooms.clock import Clock
 from hs.storage.embedded import EmbeddedPostgres
 from tests.certificates import Authority
 from tests.databases import make_database
@@ -105,8 +106,8 @@ async def make_federation(
     """Starts servers in the test's own event loop, with a network between them that can be cut."""
     async with AsyncExitStack() as stack:
 
-        async def make(count: int = 2, **settings: Any) -> FederationTown:
-            town = FederationTown.start(authority, postgres.url, tmp_path, count, settings)
+        async def make(count: int = 2, clock: Clock | None = None, **settings: Any) -> FederationTown:
+            town = FederationTown.start(authority, postgres.url, tmp_path, count, settings, clock)
             return await stack.enter_async_context(town)
 
         yield make

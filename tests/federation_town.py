@@ -20,6 +20,7 @@ from signedjson.key import generate_signing_key
 
 from hs.config import load_config
 from hs.rooms.build import Signer
+from hs.rooms.clock import Clock, SystemClock
 from hs.server import start
 from tests.certificates import Authority
 from tests.databases import drop_database, make_database
@@ -30,11 +31,25 @@ from tests.server_process import ServerProcess, find_free_ports, to_toml
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
+class JumpingClock:
+    """The machine's clock, which tests put forward."""
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0
+
+    def jump(self, ms: int) -> None:
+        """Let so much time have gone by."""
+        self._ahead_ms += ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return SystemClock().now_ms() + self._ahead_ms
+
+
 def federation_settings(authority: Authority, port: int, client_port: int) -> dict[str, Any]:
     """The settings of a server that federates on this machine; `port` is of its federation listener."""
     return {
         "listeners": [
-            {"bind": "127.0.0.1", "port": client_port, "apis": ["client", "admin"]},
             {
                 "bind": "127.0.0.1",
                 "port": port,
@@ -42,6 +57,8 @@ def federation_settings(authority: Authority, port: int, client_port: int) -> di
                 "tls_certificate": str(authority.local.chain),
                 "tls_private_key": str(authority.local.key),
             },
+            # Opened last: who reaches it reaches all.
+            {"bind": "127.0.0.1", "port": client_port, "apis": ["client", "admin"]},
         ],
         "federation": {"ca_file": str(authority.ca_file), "trusted_key_servers": []},
         "network": {"ip_range_whitelist": LOOPBACK},
@@ -90,8 +107,9 @@ class FederationTown:
         folder: Path,
         count: int = 2,
         settings: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
     ) -> AsyncIterator["FederationTown"]:
-        """Servers that answer; their configuration goes into `folder`."""
+        """Servers that answer, all by this clock; their configuration goes into `folder`."""
         async with AsyncExitStack() as stack:
             network = await stack.enter_async_context(Network.start(authority))
             session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -100,7 +118,7 @@ class FederationTown:
                 urls.append(await make_database(postgres_url))
                 stack.push_async_callback(drop_database, postgres_url, urls[-1])
                 document = await _open_ports(authority, network, stack) | dict(settings or {})
-                towns.append(await _start_server(document, urls[-1], folder, session, stack))
+                towns.append(await _start_server(document, urls[-1], folder, session, stack, clock))
             yield cls(towns, network, urls)
             # What is held back would keep the servers from ending.
             await network.close()
@@ -125,10 +143,13 @@ async def _start_server(
     folder: Path,
     session: aiohttp.ClientSession,
     stack: AsyncExitStack,
+    clock: Clock | None,
 ) -> Town:
-    client_port = document["listeners"][0]["port"]
+    client_port = document["listeners"][1]["port"]
     config_path = folder / f"hs-{client_port}.toml"
     config_path.write_text(to_toml(document))
     config = load_config(config_path)
-    await start(config, Signer(config.server_name, generate_signing_key("s")), database_url, stack)
+    await start(
+        config, Signer(config.server_name, generate_signing_key("s")), database_url, stack, clock=clock
+    )
     return Town(session, f"http://127.0.0.1:{client_port}", config.server_name)

@@ -30,6 +30,7 @@ from signedjson.types import SigningKey
 from unpaddedbase64 import decode_base64, encode_base64
 from yarl import URL
 
+from hs.matrix.destinations import MIN_WAIT_MS
 from tests.certificates import Authority, Certificate
 from tests.listening import listening
 from tests.remote_answers import RemoteAnswers
@@ -171,9 +172,16 @@ class RemoteServer:
                 await self._changed.wait()
         return found
 
-    async def greet_until(self, destination: str, is_so: Callable[[], Any]) -> None:
-        """Say now and then that it is here again, until `is_so`: who has found it down does not believe it at once."""
+    async def greet_until(
+        self, destination: str, is_so: Callable[[], Any], pass_ms: Callable[[int], None] | None = None
+    ) -> None:
+        """Say now and then that it is here again, until `is_so`: who has found it down does not believe it at once.
+
+        `pass_ms` makes that quick: it puts the clock of the destination forward.
+        """
         for _ in range(int(WAIT_S / _GREETING_S)):
+            if pass_ms is not None:
+                pass_ms(MIN_WAIT_MS)
             await self.send(destination)
             try:
                 async with asyncio.timeout(_GREETING_S):

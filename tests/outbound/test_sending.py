@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.people import Town
-from tests.remote_scripts import refuse
 from tests.remote_server import RemoteServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -104,24 +103,6 @@ async def test_servers_that_the_room_denies_hear_nothing(
     await alice.say(room_id, "between us")
     await staying.wait_for_pdu(is_text("between us"))
     assert not texts(denied)
-
-
-async def test_a_failed_transaction_is_sent_again_as_it_was(
-    federated_town: Town, remote: RemoteServer
-) -> None:
-    alice = await federated_town.person("alice")
-    room_id = await alice.create_room(preset="public_chat")
-    room = await remote.join(federated_town.server_name, room_id, remote.user("bob"))
-    remote.script("PUT", "/send/", refuse(502, "M_UNKNOWN"), times=1)
-    await alice.say(room_id, "first")
-    await remote.wait_for("PUT", "/send/")
-    await alice.say(room_id, "second")
-    # It speaks to us again: it is not waited for any longer.
-    await remote.greet_until(federated_town.server_name, lambda: "second" in texts(remote))
-    first, again = remote.received("PUT", "/send/")[:2]
-    assert (first.path, first.body) == (again.path, again.body)
-    assert texts(remote) == ["first", "first", "second"]
-    assert room.room_id == room_id
 
 
 async def test_a_slow_server_does_not_delay_others(federated_town: Town, make_remote: MakeRemote) -> None:
