@@ -55,10 +55,12 @@ class Rig:
     signer: Signer
     statements: list[str] = field(default_factory=list)
 
-    async def enter(self, remote: RemoteServer) -> tuple[RemoteRoom, RoomInfo]:
-        """A room of the remote's that one of us has joined."""
+    async def enter(self, remote: RemoteServer, old_messages: int = 0) -> tuple[RemoteRoom, RoomInfo]:
+        """A room of the remote's that one of us has joined, after so many messages."""
         remote.know_key(NAME, self.signer.key)
         room = remote.make_room()
+        for number in range(old_messages):
+            room.say(remote.user("alice"), f"message {number}")
         room.signing_keys = {**remote.signing_keys, NAME: self.signer.key}
         info = await begin(self.engine, room, room.member(f"@us:{NAME}", f"@us:{NAME}", "join"))
         await deliver(self.engine, info, room, [room.say(remote.user("alice"), "hello")])
@@ -167,6 +169,15 @@ async def test_ten_thousand_gaps_cost_little(rig: Rig, remote: RemoteServer) -> 
     near, far = asked_for(remote)[1], asked_for(remote)[0]
     assert len(near) == len(far) == 5
     assert {abs(int(event_id[5:]) - 5_000) <= 5 for event_id in near} == {True}
+
+
+async def test_a_hundred_messages_are_a_few_dozen_statements(rig: Rig, remote: RemoteServer) -> None:
+    room, info = await rig.enter(remote, old_messages=150)
+    rig.statements.clear()
+    assert await rig.backfiller.fill(info, 1_000)
+    assert len(rig.statements) < 60, rig.statements
+    found = await rig.engine.events.find_nids(info.room_nid, [event.event_id for event in room.events[-101:]])
+    assert len(found) == 101
 
 
 async def test_more_gaps_at_one_depth_than_are_asked_for_at_once(rig: Rig, remote: RemoteServer) -> None:
