@@ -70,7 +70,7 @@ async def build_network(
     await backoff.load()
     is_enabled = config.federation.enabled
     client = FederationClient(server_http, own, backoff, now_ms, is_enabled)
-    budget = FetchBudget(now_ms)
+    budget = FetchBudget(now_ms, is_limited=config.rate_limits.enabled)
     if not is_enabled:
         return Network(client, http, keys, backoff, None, budget, ())
     check = RequestCheck(config.server_name, keys, budget, now_ms, backoff.woken)

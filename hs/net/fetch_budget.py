@@ -17,14 +17,17 @@ _REMEMBERED: Final = 20_000
 
 
 class FetchBudget:
-    """A bucket for each address: `BURST` fetches at once, then `PER_SECOND`."""
+    """A bucket for each address: `BURST` fetches at once, then `PER_SECOND`; without an end where it is not limited."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(self, now_ms: Callable[[], int], *, is_limited: bool = True) -> None:
         self._now_ms = now_ms
+        self._is_limited = is_limited
         self._buckets: LRUCache[str, tuple[float, int]] = LRUCache(_REMEMBERED)
 
     def take(self, address: str, wanted: int) -> int:
         """How many of the wanted fetches the address may have now; they are taken from its budget."""
+        if not self._is_limited:
+            return wanted
         now_ms = self._now_ms()
         left, since_ms = self._buckets.get(address, (float(BURST), now_ms))
         left = min(float(BURST), left + max(0, now_ms - since_ms) * PER_SECOND / 1000)

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from hs.net.bounds import Bounds
-from hs.net.errors import BadAnswer
+from hs.net.errors import BadAnswer, RemoteRefused
 from hs.net.federation_client import FederationClient, Query, path_of
 
 T = TypeVar("T")
@@ -169,15 +169,27 @@ class RoomClient:
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
     ) -> Joined:
         """The room, now that the user has joined it."""
-        path = path_of(f"{_API}/v2/send_join/{{}}/{{}}", room_id, event_id)
-        return await self._put(destination, path, event, Joined, _ROOM)
+        try:
+            path = path_of(f"{_API}/v2/send_join/{{}}/{{}}", room_id, event_id)
+            return await self._put(destination, path, event, Joined, _ROOM)
+        except RemoteRefused as error:
+            if not _is_of_old(error):
+                raise
+            path = path_of(f"{_API}/v1/send_join/{{}}/{{}}", room_id, event_id)
+            return (await self._put(destination, path, event, tuple[int, Joined], _ROOM))[1]
 
     async def send_leave(
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
     ) -> None:
         """Have the user leave the room, or reject its invite."""
-        path = path_of(f"{_API}/v2/send_leave/{{}}/{{}}", room_id, event_id)
-        await self._put(destination, path, event, _Nothing, _SENT)
+        try:
+            path = path_of(f"{_API}/v2/send_leave/{{}}/{{}}", room_id, event_id)
+            await self._put(destination, path, event, _Nothing, _SENT)
+        except RemoteRefused as error:
+            if not _is_of_old(error):
+                raise
+            path = path_of(f"{_API}/v1/send_leave/{{}}/{{}}", room_id, event_id)
+            await self._put(destination, path, event, tuple[int, _Nothing], _SENT)
 
     async def send_knock(
         self, destination: str, room_id: str, event_id: str, event: Mapping[str, Any]
@@ -196,9 +208,17 @@ class RoomClient:
         stripped: Sequence[Any],
     ) -> dict[str, Any]:
         """The invite with the signature of the invited user's server."""
-        path = path_of(f"{_API}/v2/invite/{{}}/{{}}", room_id, event_id)
-        body = {"room_version": version, "event": event, "invite_room_state": stripped}
-        return (await self._put(destination, path, body, _Invited, _SENT)).event
+        try:
+            path = path_of(f"{_API}/v2/invite/{{}}/{{}}", room_id, event_id)
+            body = {"room_version": version, "event": event, "invite_room_state": stripped}
+            return (await self._put(destination, path, body, _Invited, _SENT)).event
+        except RemoteRefused as error:
+            # There the event names itself, and says no version.
+            if not _is_of_old(error) or "event_id" not in event:
+                raise
+            path = path_of(f"{_API}/v1/invite/{{}}/{{}}", room_id, event_id)
+            invite = {**event, "unsigned": {"invite_room_state": stripped}}
+            return (await self._put(destination, path, invite, tuple[int, _Invited], _SENT))[1].event
 
     async def exchange_third_party_invite(
         self, destination: str, room_id: str, event: Mapping[str, Any]
@@ -218,6 +238,11 @@ class RoomClient:
         self, destination: str, path: str, body: Mapping[str, Any], answer: type[T], bounds: Bounds
     ) -> T:
         return await self._client.ask("PUT", destination, path, answer, body=body, bounds=bounds, forced=True)
+
+
+def _is_of_old(error: RemoteRefused) -> bool:
+    """Whether the server does not know version 2 of the request: spec, "fall back to the v1 API"."""
+    return error.status in (400, 404, 405) and error.errcode == "M_UNRECOGNIZED"
 
 
 _decoder = msgspec.json.Decoder(dict[str, Any])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hs.matrix.errors import BadJson, Forbidden, InvalidParam, MatrixError
 from hs.matrix.event import Event, InvalidEvent, parse_event
 from hs.matrix.keys import BadSignature, ServerKey
 from hs.matrix.room_versions import RoomVersion
@@ -20,6 +21,17 @@ _IN_LOOP = 4
 _PER_THREAD = 50
 # Parsing and hashing takes about 30 us each: others have their turn in between.
 _PARSED_AT_ONCE = 50
+
+
+def refusal_of(error: InvalidEvent) -> MatrixError:
+    """What is answered to another server that has asked us to take such a PDU in."""
+    reason = f"not an event of this room's version: {error.reason}"
+    if error.rule == "json":
+        return BadJson(reason)
+    # Nobody has signed it; it is no matter of its format.
+    if error.rule in ("format.signatures", "format.hashes"):
+        return Forbidden(reason)
+    return InvalidParam(reason)
 
 
 class KeySource(Protocol):

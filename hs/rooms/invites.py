@@ -10,14 +10,14 @@ import msgspec
 
 from hs._fast.state_tree import Node
 from hs.matrix.errors import Forbidden, InvalidParam, LimitExceeded
-from hs.matrix.event import Event, add_signature, pdu_dict
+from hs.matrix.event import Event, InvalidEvent, add_signature, parse_event, pdu_dict
 from hs.matrix.ids import is_user_id, server_of
 from hs.matrix.room_versions import RoomVersion
 from hs.net.errors import RemoteError, RemoteRefused
 from hs.net.room_client import RoomClient
 from hs.rooms.arrivals import Arrival
 from hs.rooms.build import Signer
-from hs.rooms.checks import PduChecker
+from hs.rooms.checks import PduChecker, refusal_of
 from hs.rooms.drafts import Draft, SentEvent
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
@@ -134,12 +134,15 @@ class InvitedUsers:
     ) -> Event:
         """The invite with our signature; the user's clients have heard of it.
 
-        Raises InvalidParam for an event of another kind, Forbidden for a sender of another server.
+        Raises InvalidParam for an event of another kind, BadJson for what no event can hold, Forbidden for a
+        sender of another server and for one that nobody has signed.
         """
-        checked = await self._checker.check([pdu], version, room_id)
-        event = next((found for found in checked.events if found.event_id == event_id), None)
-        if event is None:
-            raise InvalidParam("; ".join(checked.dropped.values()) or "the event is not valid")
+        try:
+            event = parse_event(pdu, version)
+        except InvalidEvent as error:
+            raise refusal_of(error) from error
+        if event.event_id != event_id or event.room_id != room_id:
+            raise InvalidParam("the event is another one than the path says")
         target = event.state_key
         if event.type != "m.room.member" or event.content.get("membership") != "invite":
             raise InvalidParam("the event is no invite")
@@ -147,6 +150,9 @@ class InvitedUsers:
             raise InvalidParam("the invited user is not of this server")
         if server_of(event.sender) != origin:
             raise Forbidden("the sender is not of your server")
+        checked = await self._checker.check([pdu], version, room_id)
+        if not checked.events:
+            raise Forbidden("; ".join(checked.dropped.values()))
         signed = add_signature(event, self._signer.server_name, self._signer.key)
         room = await self._outside.enter(room_id, version)
         if room.version is not version:

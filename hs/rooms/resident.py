@@ -13,7 +13,7 @@ from hs.matrix.ids import is_user_id, server_of
 from hs.rooms.admissions import Admission, PastAdmissions
 from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.build import Signer
-from hs.rooms.checks import PduChecker
+from hs.rooms.checks import PduChecker, refusal_of
 from hs.rooms.drafts import Draft
 from hs.rooms.participation import Participation
 from hs.rooms.restricted import AUTHORISER, RestrictedJoins
@@ -105,7 +105,7 @@ class ResidentServer:
             event = await self._vouch(room, event)
         checked = await self._checker.check([pdu_dict(event)], room.version, room.room_id)
         if not checked.events:
-            raise InvalidParam("; ".join(checked.dropped.values()) or "the event is not valid")
+            raise Forbidden("; ".join(checked.dropped.values()) or "the event is not valid")
         try:
             arrival = Arrival(checked.events[0], is_relayed=True)
             [placed] = await self._writer.receive(room, [arrival], on_placed=_check_allowed)
@@ -118,7 +118,7 @@ class ResidentServer:
         try:
             event = parse_event(pdu, room.version)
         except InvalidEvent as error:
-            raise InvalidParam(f"not an event of this room's version: {error.reason}") from error
+            raise refusal_of(error) from error
         if event.event_id != event_id or event.room_id != room.room_id:
             raise InvalidParam("the event is another one than the path says")
         if event.type != "m.room.member" or event.content.get("membership") != MEMBERSHIPS[what]:

@@ -9,6 +9,8 @@ import msgspec
 
 from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter
+from hs.matrix.tokens import RoomToken
+from hs.storage.events import Flag
 from hs.sync.access import END
 from hs.sync.aggregations import Aggregations
 from hs.sync.client_events import ClientEvents, Viewer
@@ -49,7 +51,33 @@ class RoomSections:
         state = await self._states.read(window, viewer, wanted, timeline, heroes)
         if not timeline.records and not state and not window.wants_whole_state and not timeline.limited:
             return None
-        parts = [
+        parts = await self._render_parts(window, viewer, wanted, timeline, state)
+        if summary is not None:
+            parts.append(b'"summary":' + msgspec.json.encode(summary.to_dict()))
+        return parts
+
+    async def departure(
+        self, window: Window, event_nid: int, viewer: Viewer, wanted: SyncFilter
+    ) -> list[bytes]:
+        """The same for a room of which we have nothing but what ended an invite or a knock: that event."""
+        found = await self._reads.events.get_many([event_nid])
+        outside = [record for record in found.values() if record.flags & Flag.OUTLIER]
+        if not outside or wanted.timeline.is_closed:
+            return []
+        records = list(await self._reads.wanted.keep(viewer.user_id, outside, wanted.timeline))
+        memberships = {record.event_nid: "leave" for record in records}
+        timeline = Timeline(records, memberships, limited=False, prev_batch=str(RoomToken(window.upto)))
+        return await self._render_parts(window, viewer, wanted, timeline, [])
+
+    async def _render_parts(
+        self,
+        window: Window,
+        viewer: Viewer,
+        wanted: SyncFilter,
+        timeline: Timeline,
+        state: Sequence[EventRecord],
+    ) -> list[bytes]:
+        return [
             b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}'
             % (
                 b",".join(await self._render_timeline(window, viewer, wanted, timeline)),
@@ -63,9 +91,6 @@ class RoomSections:
                 b",".join(await self._render(window, viewer, wanted, state)),
             ),
         ]
-        if summary is not None:
-            parts.append(b'"summary":' + msgspec.json.encode(summary.to_dict()))
-        return parts
 
     async def _render_timeline(
         self, window: Window, viewer: Viewer, wanted: SyncFilter, timeline: Timeline

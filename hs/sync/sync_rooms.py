@@ -173,7 +173,9 @@ class SyncRooms:
                 continue
             window = await self._left_window(request, row, room)
             parts = await self._sections.build(window, request.viewer, request.wanted, with_summary=False)
-            entries.append(_entry(room.room_id, [*(parts or []), b'"account_data":{"events":[]}']))
+            if parts is None:
+                parts = await self._sections.departure(window, row.event_nid, request.viewer, request.wanted)
+            entries.append(_entry(room.room_id, [*parts, b'"account_data":{"events":[]}']))
         return entries
 
     async def _as_of(

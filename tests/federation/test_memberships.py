@@ -119,8 +119,10 @@ async def test_send_join_checks_signature_path_and_room(federated_town: Town, re
     other_id = await alice.create_room(preset="public_chat")
     pdu, event_id = remote.sign(proto, "12")
     name = federated_town.server_name
+    forged = with_bad_signature(pdu)
+    answer = await remote.ask(name, "PUT", "v2", "send_join", room_id, event_id, body=forged)
+    assert answer.error == (403, "M_FORBIDDEN"), answer
     for path_room, path_event, body in (
-        (room_id, event_id, with_bad_signature(pdu)),
         (other_id, event_id, pdu),
         (room_id, "$" + "x" * 43, pdu),
         (room_id, event_id, pdu | {"room_id": other_id}),

@@ -1,5 +1,6 @@
 """Invites by third-party identifiers: an identity server has said whose they are, and the room's keys say it is so."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from signedjson.key import encode_verify_key_base64, generate_signing_key, get_v
 from signedjson.sign import sign_json
 
 from tests.eyes import Eyes
+from tests.federation_town import FederationTown
 from tests.people import Person, Town
 from tests.remote_room import RemoteRoom
 from tests.remote_room_answers import stripped_state
@@ -319,6 +321,16 @@ async def test_what_strangers_say_is_bounded(
     assert await tell(bound(bob.user_id, invite | {"address": "x" * 200_000})) == (413, "M_TOO_LARGE")
     odd = [invite | {"room_id": "\x00"}, invite | {"sender": "x"}, invite | {"signed": {}}]
     assert await tell(bound(bob.user_id, *odd)) == (200, None)
-    # What is new from one address is asked for a few hundred times, then no more for a while.
-    found = [await tell(bound(bob.user_id, *[invite] * 100)) for _ in range(4)]
+
+
+async def test_what_is_new_from_one_address_is_asked_for_a_few_hundred_times(
+    make_federation: Callable[..., Awaitable[FederationTown]], remote: RemoteServer, identity: Identity
+) -> None:
+    [town] = (await make_federation(1, rate_limits={"enabled": True})).towns
+    bob = await town.person("bob")
+    signed = identity.signed("@x:127.0.0.1:1", bob.user_id)
+    invite = {"room_id": "!none:x", "sender": "@x:127.0.0.1:1", "signed": signed}
+    body = bound(bob.user_id, *[invite] * 100)
+    found = [(await tell_bound(remote, town, body)).error for _ in range(4)]
+    assert found[0] == (200, None)
     assert found[-1] == (429, "M_LIMIT_EXCEEDED")
