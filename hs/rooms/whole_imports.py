@@ -14,6 +14,7 @@ import msgspec
 from hs.matrix.errors import InvalidParam
 from hs.matrix.event import Event
 from hs.matrix.ids import server_of
+from hs.matrix.keys import ALGORITHM
 from hs.net.room_client import decode_pdus
 from hs.rooms.checks import PduChecker
 from hs.rooms.outliers import OutlierImporter
@@ -84,7 +85,7 @@ class WholeImports:
         be had, and old rooms are full of those.
         """
         pdus = [*state, *auth_chain]
-        survey = await _look_over(pdus)
+        survey = await _look_over(pdus, room.version.enforces_key_validity)
         await self._checker.fetch_keys(survey.keys)
         found: dict[StateKey, int] = {}
         waiting = _Part()
@@ -127,7 +128,7 @@ class WholeImports:
         waiting.state_ids |= part.state_ids.intersection(event.event_id for event in left)
 
 
-async def _look_over(pdus: Sequence[msgspec.Raw]) -> _Survey:
+async def _look_over(pdus: Sequence[msgspec.Raw], needs_valid_keys: bool) -> _Survey:
     """A first look at all of them; what is no PDU is left out."""
     places: list[tuple[int, int, int]] = []
     keys: dict[str, dict[str, int]] = {}
@@ -149,6 +150,10 @@ async def _look_over(pdus: Sequence[msgspec.Raw]) -> _Survey:
         if server_name in keys or len(keys) < _MAX_SERVERS:
             by_key = keys.setdefault(server_name, {})
             for key_id in claim.signatures.get(server_name, ()):
-                by_key[key_id] = max(by_key.get(key_id, 0), claim.origin_server_ts)
+                if not key_id.startswith(ALGORITHM + ":"):
+                    continue
+                # Before v5 any key counts that a server ever had.
+                valid_at_ts = claim.origin_server_ts if needs_valid_keys else 0
+                by_key[key_id] = max(by_key.get(key_id, 0), valid_at_ts)
     # What others rest on comes first, as far as everybody tells the truth.
     return _Survey([i for _, _, i in sorted(places)], keys)
