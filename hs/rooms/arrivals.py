@@ -125,8 +125,10 @@ class ArrivalPlacer:
         held = known.held.get(event.event_id)
         if stage.find_staged_id(event.event_id) is not None:
             return None
-        if held is not None and not held.is_outlier:
-            return await self._look_again(stage, arrival, held, known) if arrival.is_second_look else None
+        if arrival.is_second_look and held is not None:
+            return await self._look_again(stage, arrival, held, known)
+        if held is not None and not held.is_outlier and not await self._came_early(stage, arrival, held):
+            return None
         if held is not None and event.redacted_for_hash:
             # Servers redact what we may not see: what we have as an outlier may be the whole event.
             event = await self._stored(stage, event, held)
@@ -167,6 +169,15 @@ class ArrivalPlacer:
         if not flags and not arrival.is_history:
             await self._advance(stage, arrival, placed, prevs, known)
         return placed
+
+    async def _came_early(self, stage: Stage, arrival: Arrival, held: HeldEvent) -> bool:
+        """Whether the event was taken for old history, as one found by its time is, and is news nevertheless.
+
+        What nobody has built upon is the end of a branch, of which nobody was told.
+        """
+        if arrival.is_history or not held.is_old or held.is_hidden:
+            return False
+        return not await self._store.is_built_upon(stage.head.room.room_nid, held.event_nid)
 
     async def _look_again(
         self, stage: Stage, arrival: Arrival, held: HeldEvent, known: Known

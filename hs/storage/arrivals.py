@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
+
 from hs.matrix.event import Event, event_from_stored
 from hs.storage.database import Database
 from hs.storage.events import HIDDEN, Flag
@@ -19,6 +21,8 @@ class HeldEvent:
     state_id: int
     depth: int
     prev_nids: tuple[int, ...]
+    # It came as old history, and was nobody's news.
+    is_old: bool
 
     @property
     def is_outlier(self) -> bool:
@@ -45,13 +49,14 @@ class Known:
 
 
 _FIND = """
-    SELECT e.event_id, e.event_nid, e.flags, e.state_id, e.depth, e.prev_nids, NULL::text AS sender
+    SELECT e.event_id, e.event_nid, e.flags, e.state_id, e.depth, e.prev_nids, e.stream_ordering < 0 AS is_old,
+        NULL::text AS sender
     FROM events e WHERE e.room_nid = $1 AND e.event_id = ANY($2::text[])
     UNION ALL
-    SELECT b.event_id, b.event_nid, -1, 0, 0, NULL, NULL
+    SELECT b.event_id, b.event_nid, -1, 0, 0, NULL, NULL, NULL
     FROM backward_extremities b WHERE b.room_nid = $1 AND b.event_id = ANY($2::text[])
     UNION ALL
-    SELECT d.redacts, e.event_nid, -2, 0, 0, NULL, e.sender
+    SELECT d.redacts, e.event_nid, -2, 0, 0, NULL, NULL, e.sender
     FROM redactions d JOIN events e ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid
     WHERE d.room_nid = $1 AND d.redacts = ANY($3::text[]) AND e.flags & $4 = 0
 """
@@ -86,25 +91,18 @@ class ArrivalStore:
             elif flags & Flag.UNJUDGED:
                 known.unjudged[event_id] = nid
             else:
-                known.held[event_id] = HeldEvent(
-                    nid, flags, row["state_id"], row["depth"], tuple(row["prev_nids"])
-                )
+                known.held[event_id] = _held(row)
         return known
 
     async def find_held_nids(self, room_nid: int, event_nids: Sequence[int]) -> dict[int, HeldEvent]:
         """Those of the numbers whose events we hold."""
         rows = await self._database.fetch(
-            "SELECT event_nid, flags, state_id, depth, prev_nids FROM events "
+            "SELECT event_nid, flags, state_id, depth, prev_nids, stream_ordering < 0 AS is_old FROM events "
             "WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
             room_nid,
             event_nids,
         )
-        return {
-            row["event_nid"]: HeldEvent(
-                row["event_nid"], row["flags"], row["state_id"], row["depth"], tuple(row["prev_nids"])
-            )
-            for row in rows
-        }
+        return {row["event_nid"]: _held(row) for row in rows}
 
     async def is_built_upon(self, room_nid: int, event_nid: int) -> bool:
         """Whether an accepted event of the room's history has this one as a previous event."""
@@ -136,3 +134,14 @@ class ArrivalStore:
             "SELECT pdu FROM event_json WHERE room_nid = $1 AND event_nid = $2", room_nid, event_nid
         )
         return None if pdu is None else decode_pdu(pdu)
+
+
+def _held(row: asyncpg.Record) -> HeldEvent:
+    return HeldEvent(
+        row["event_nid"],
+        row["flags"],
+        row["state_id"],
+        row["depth"],
+        tuple(row["prev_nids"]),
+        row["is_old"],
+    )

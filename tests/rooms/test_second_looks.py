@@ -130,6 +130,31 @@ async def test_a_join_that_was_old_history_comes_to_count(engine: Engine) -> Non
     assert not await flags_of(engine, info, message)
 
 
+@pytest.mark.parametrize("comes_first", ["join", "message"])
+async def test_what_came_early_as_old_history_is_news_when_it_is_sent(
+    engine: Engine, database: Database, comes_first: str
+) -> None:
+    room, ours = moderated_room()
+    info = await begin(engine, room, ours)
+    join = room.member(OTHER, OTHER, "join", prev=[ours])
+    message = say(room, OTHER, "hello", [join])
+    await engine.writer.receive_history(info, [Arrival(arrival_of(room, join).event, is_history=True)])
+    told: list[Committed] = []
+    engine.committer.on_commit(told.append)
+    order = [join, message] if comes_first == "join" else [message, join]
+    for event in order:
+        await deliver(engine, info, room, [event])
+    await settle(engine)
+    assert {record.event_id for committed in told for record in committed.records} == {
+        join.event_id,
+        message.event_id,
+    }
+    assert join.event_id in await current_state(engine, info)
+    assert await extremities(database, info) == {message.event_id}
+    # Once: what is sent again is there.
+    assert await deliver(engine, info, room, [join, message]) == [None, None]
+
+
 async def test_a_redaction_that_came_in_between_holds(engine: Engine) -> None:
     room, info, made = await ban_that_never_was(engine, "10")
     redaction = room.send(
