@@ -89,17 +89,20 @@ class Backoff:
         if failing is None:
             return
         now_ms = self._now_ms()
-        if failing.retry_ts > now_ms >= failing.failed_ts + MIN_WAIT_MS:
+        if failing.retry_ts > now_ms >= max(failing.failed_ts + MIN_WAIT_MS, failing.busy_until_ts):
             self._failing[server_name] = replace(failing, retry_ts=now_ms)
             for listener in self._listeners:
                 listener(server_name)
 
-    async def failed(self, server_name: str, started_ts: int) -> None:
-        """A request that began at `started_ts` got no answer. Several that fail together count once."""
+    async def failed(self, server_name: str, started_ts: int, wished_ms: int = 0) -> None:
+        """A request that began at `started_ts` got no answer. Several that fail together count once.
+
+        `wished_ms`: how long it asked to be left alone, where it did.
+        """
         before = self._failing.get(server_name)
         if before is not None and before.retry_ts > started_ts:
             return
-        failing = fail_again(server_name, before, self._now_ms(), self._dice())
+        failing = fail_again(server_name, before, self._now_ms(), self._dice(), wished_ms)
         self._failing[server_name] = failing
         await self._destinations.set_failing(failing)
 

@@ -8,6 +8,7 @@ Spec: server-server-api "Request Authentication".
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -52,6 +53,11 @@ class FederationClient:
         self._now_ms = now_ms
         self._is_enabled = is_enabled
 
+    @property
+    def own_name(self) -> str:
+        """Who asks."""
+        return self._own.server_name
+
     async def ask(
         self,
         method: Method,
@@ -75,7 +81,7 @@ class FederationClient:
             found = await self._http.request(
                 method, destination, target, headers=headers, body=content, bounds=bounds
             )
-            attempt.status = found.status
+            attempt.status, attempt.wished_ms = found.status, read_retry_after(found.headers, self._now_ms())
         return decode_answer(found, msgspec.json.Decoder(answer))
 
     def sign(self, method: str, destination: str, target: str, content: bytes | None) -> dict[str, str]:
@@ -106,19 +112,32 @@ class FederationClient:
         if is_answering(attempt.status):
             await self._backoff.succeeded(destination)
         else:
-            await self._backoff.failed(destination, started_ts)
+            await self._backoff.failed(destination, started_ts, attempt.wished_ms)
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One request; `status` is set once there is an answer."""
+    """One request; `status` is set once there is an answer, and how long it asks to be left alone."""
 
     status: int = 200
+    wished_ms: int = 0
 
 
 def is_answering(status: int) -> bool:
     """Whether a server that answers with this HTTP status is one to go on asking."""
     return status < 500 and status != 429
+
+
+def read_retry_after(headers: Mapping[str, str], now_ms: int) -> int:
+    """How many milliseconds a Retry-After asks for; 0 where there is none, or none of sense. RFC 9110, 10.2.3."""
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdigit():
+        # Whatever is longer is cut to less than this.
+        return int(said[:9]) * 1000
+    try:
+        return max(round(parsedate_to_datetime(said[:64]).timestamp() * 1000) - now_ms, 0)
+    except (ValueError, TypeError, OverflowError):
+        return 0
 
 
 def path_of(template: str, *values: str) -> str:

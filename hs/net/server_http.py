@@ -30,6 +30,10 @@ class HttpAnswer(Protocol):
         """The HTTP status."""
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, whatever their case."""
+
+    @property
     def body(self) -> Body:
         """All of it."""
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 MAX_SENDING: Final = 50
 MAX_TRYING: Final = 20
 # After this long an answer is slow: somebody else may be sent to meanwhile. So many at once of these.
-_SLOW_S: Final = 2.0
+SLOW_S: Final = 2.0
 _MAX_SLOW: Final = 500
 _BOUNDS: Final = Bounds(2**20, 60.0)
 # A transaction that failed is kept and sent again so often (10, 20, 40 seconds later): a server that is started anew
@@ -74,13 +74,14 @@ class Deliveries:
         progress: SendProgress,
         catch_up: CatchUp,
         stored_edus: StoredEdus,
-        own_name: str,
+        slow_s: float = SLOW_S,
     ) -> None:
         self._client = client
         self._backoff = backoff
         self._clock = clock
         self._progress = progress
-        self._origin = canonical_json.encode(own_name)
+        self._slow_s = slow_s
+        self._origin = canonical_json.encode(client.own_name)
         self._catch_up = catch_up
         self._stored_edus = stored_edus
         # Servers to which something is under way.
@@ -203,7 +204,9 @@ class Deliveries:
         self.look()
 
     def _open(self, server_name: str) -> ServerQueue:
-        queue = self._queues[server_name] = ServerQueue(server_name)
+        # Who refuses a transaction may take a part of it: it was too large, or they choked on something in it.
+        halvings = min(self._refusals.get(server_name, 0), _MAX_HALVINGS)
+        queue = self._queues[server_name] = ServerQueue(server_name, halvings=halvings)
         return queue
 
     def _try_again(self, server_name: str) -> None:
@@ -251,7 +254,7 @@ class Deliveries:
                 self._trying -= is_trying
                 self._pump()
 
-        slow = loop.call_later(_SLOW_S, leave_line)
+        slow = loop.call_later(self._slow_s, leave_line)
 
         def end(_: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
@@ -290,9 +293,7 @@ class Deliveries:
 
     async def _next_transaction(self, queue: ServerQueue) -> Transaction | None:
         if queue.transaction is None:
-            # Who refuses a transaction may take a part of it: too large, or with something that they choke on.
-            refusals = min(self._refusals.get(queue.server_name, 0), _MAX_HALVINGS)
-            max_pdus, max_stored = max(MAX_PDUS >> refusals, 1), max(MAX_EDUS >> refusals, 1)
+            max_pdus, max_stored = max(MAX_PDUS >> queue.halvings, 1), max(MAX_EDUS >> queue.halvings, 1)
             stored = await self._stored_edus.list_next(queue.server_name, max_stored)
             pdus = await self._next_page(queue, max_pdus) if queue.is_catching_up else []
             head = self._origin, self._next_id(), self._clock.now_ms()
@@ -349,7 +350,7 @@ class Deliveries:
         is_kept = not queue.is_catching_up and queue.failures <= _KEPT_FAILURES and retry_ts > 0
         if not retry_ts:
             # It answers, and will not have it.
-            refusals = self._refusals[name] = self._refusals.get(name, 0) + 1
+            refusals = self._refusals[name] = max(self._refusals.get(name, 0), queue.halvings) + 1
             retry_ts = now_ms + min(_FIRST_REFUSED_MS << min(refusals - 1, 16), _LAST_REFUSED_MS)
             if isinstance(error, RemoteRefused):
                 logger.info("%s refuses our transactions: %s", name, error.status)

@@ -109,6 +109,8 @@ class ServerQueue:
     transaction: Transaction | None = None
     # In a row.
     failures: int = 0
+    # How often transactions were made half as long.
+    halvings: int = 0
     # It lacks more than what waits here.
     is_catching_up: bool = False
     # Events were dropped since it began to catch up.

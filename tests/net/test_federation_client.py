@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, TooLong, Unreachable
-from hs.net.federation_client import FederationClient, path_of
+from hs.net.federation_client import FederationClient, path_of, read_retry_after
 from tests.net.house import HERE, NetHouse
 from tests.remote_scripts import Flood, cut, garbage, hang_up, refuse, reply
 from tests.remote_server import RemoteServer
@@ -166,3 +168,28 @@ async def test_without_federation_nobody_is_asked(house: NetHouse, remote: Remot
     with pytest.raises(Unreachable):
         await client.ask("GET", remote.name, PATH, Thing, forced=True)
     assert house.finder.found == []
+
+
+@pytest.mark.parametrize(
+    ("said", "wished_ms"),
+    [
+        ("30", 30_000),
+        (" 0 ", 0),
+        ("Tue, 14 Nov 2023 22:13:30 GMT", 10_000),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0),
+        ("9" * 10_000, 999_999_999_000),
+        ("-5", 0),
+        ("1e9", 0),
+        ("\u0663", 0),
+        ("soon", 0),
+        ("Tue, 99 Nov 99999 22:13:10 GMT", 0),
+        ("", 0),
+    ],
+)
+def test_how_long_a_server_wishes_to_be_left_alone(said: str, wished_ms: int) -> None:
+    assert read_retry_after({"Retry-After": said}, 1_700_000_000_000) == wished_ms
+
+
+@given(st.text())
+def test_nothing_that_a_server_says_of_it_is_too_strange(said: str) -> None:
+    assert read_retry_after({"Retry-After": said}, 1_700_000_000_000) >= 0

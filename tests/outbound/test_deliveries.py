@@ -238,20 +238,6 @@ async def test_a_commit_of_which_nobody_knows_is_looked_up(house: OutHouse, engi
     await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["perhaps"])
 
 
-async def test_servers_that_hang_do_not_hold_up_others(house: OutHouse, engine: Engine) -> None:
-    quiet, busy = await make_room(engine), await make_room(engine)
-    hanging = [f"s{number}.example" for number in range(120)]
-    await house.add_members(quiet, *hanging)
-    await house.add_members(busy, THERE)
-    house.receivers.stalled |= set(hanging)
-    await house.say(quiet, "into the void")
-    await house.say(busy, "still here")
-    await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["still here"])
-    assert house.receivers.stalled
-    await house.receivers.release(*hanging)
-    await house.receivers.wait_until(lambda: len(house.receivers.taken) == 121)
-
-
 async def test_a_server_that_refuses_is_not_asked_again_and_again(house: OutHouse, engine: Engine) -> None:
     room = await make_room(engine)
     await house.add_members(room, THERE)
