@@ -55,15 +55,28 @@ class Checked:
     dropped: dict[str, str] = field(default_factory=dict)
 
 
+class _KnownKeys:
+    """Keys that were fetched before: servers that do not answer are not asked again and again."""
+
+    def __init__(self, keys: Mapping[str, Mapping[str, ServerKey]]) -> None:
+        self._keys = keys
+
+    async def get_keys(
+        self, wanted: Mapping[str, Mapping[str, int]]
+    ) -> Mapping[str, Mapping[str, ServerKey]]:
+        """Those of them that are wanted."""
+        return {name: self._keys.get(name, {}) for name in wanted}
+
+
 class PduChecker:
     """Turns PDUs into events that are valid by themselves."""
 
     def __init__(self, keys: KeySource) -> None:
         self._keys = keys
 
-    async def fetch_keys(self, wanted: Mapping[str, Mapping[str, int]]) -> None:
-        """Have the keys at hand that PDUs are said to be signed with, as far as they can be had."""
-        await self._keys.get_keys(wanted)
+    async def with_keys(self, wanted: Mapping[str, Mapping[str, int]]) -> "PduChecker":
+        """One that has these keys, as far as they can be had, and asks for no others."""
+        return PduChecker(_KnownKeys(await self._keys.get_keys(wanted)))
 
     async def check(self, pdus: Sequence[dict[str, Any]], version: RoomVersion, room_id: str) -> Checked:
         """The PDUs of a room as events, redacted where their hash is wrong; what is not valid is dropped."""

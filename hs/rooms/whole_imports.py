@@ -11,9 +11,7 @@ from typing import Final
 
 import msgspec
 
-from hs.matrix.errors import InvalidParam
 from hs.matrix.event import Event
-from hs.matrix.ids import server_of
 from hs.matrix.keys import ALGORITHM
 from hs.net.room_client import decode_pdus
 from hs.rooms.checks import PduChecker
@@ -29,14 +27,13 @@ _MAX_WAITING: Final = 10_000
 _MAX_PASSES: Final = 20
 # How many were stored when the database looks whether its plans are still good.
 _STOCKTAKINGS: Final = (_CHUNK, 8 * _CHUNK, 64 * _CHUNK)
-# Servers whose keys are asked for beforehand, side by side: the largest rooms have about as many.
-_MAX_SERVERS: Final = 5000
+# Servers whose keys are asked for, all of them side by side: the largest rooms have fewer.
+_MAX_SERVERS: Final = 20_000
 
 
 class _Claim(msgspec.Struct):
     """What a PDU says of its place and of who has signed it."""
 
-    sender: str = ""
     depth: int = 0
     origin_server_ts: int = 0
     signatures: dict[str, dict[str, str]] = {}
@@ -86,12 +83,12 @@ class WholeImports:
         """
         pdus = [*state, *auth_chain]
         survey = await _look_over(pdus, room.version.enforces_key_validity)
-        await self._checker.fetch_keys(survey.keys)
+        checker = await self._checker.with_keys(survey.keys)
         found: dict[StateKey, int] = {}
         waiting = _Part()
         for start in range(0, len(survey.indices), self._at_once):
             indices = survey.indices[start : start + self._at_once]
-            part = await self._check(room, pdus, indices, len(state))
+            part = await _check(checker, room, pdus, indices, len(state))
             await self._store_part(room, part, waiting, found)
             if start in _STOCKTAKINGS:
                 await self._store.take_stock(start)
@@ -103,15 +100,6 @@ class WholeImports:
             if len(waiting.events) in (0, len(before.events)):
                 break
         return found
-
-    async def _check(
-        self, room: RoomInfo, pdus: Sequence[msgspec.Raw], indices: Sequence[int], state_count: int
-    ) -> _Part:
-        of_state = decode_pdus([pdus[i] for i in indices if i < state_count])
-        others = decode_pdus([pdus[i] for i in indices if i >= state_count])
-        state = await self._checker.check(of_state, room.version, room.room_id)
-        chain = await self._checker.check(others, room.version, room.room_id)
-        return _Part([*state.events, *chain.events], {event.event_id for event in state.events})
 
     async def _store_part(
         self, room: RoomInfo, part: _Part, waiting: _Part, found: dict[StateKey, int]
@@ -128,6 +116,21 @@ class WholeImports:
         waiting.state_ids |= part.state_ids.intersection(event.event_id for event in left)
 
 
+async def _check(
+    checker: PduChecker,
+    room: RoomInfo,
+    pdus: Sequence[msgspec.Raw],
+    indices: Sequence[int],
+    state_count: int,
+) -> _Part:
+    """What of a part is valid by itself; the state's PDUs come before the others."""
+    of_state = decode_pdus([pdus[i] for i in indices if i < state_count])
+    others = decode_pdus([pdus[i] for i in indices if i >= state_count])
+    state = await checker.check(of_state, room.version, room.room_id)
+    chain = await checker.check(others, room.version, room.room_id)
+    return _Part([*state.events, *chain.events], {event.event_id for event in state.events})
+
+
 async def _look_over(pdus: Sequence[msgspec.Raw], needs_valid_keys: bool) -> _Survey:
     """A first look at all of them; what is no PDU is left out."""
     places: list[tuple[int, int, int]] = []
@@ -140,20 +143,19 @@ async def _look_over(pdus: Sequence[msgspec.Raw], needs_valid_keys: bool) -> _Su
         digest = hash(bytes(pdu))
         try:
             claim = _claims.decode(pdu)
-            server_name = server_of(claim.sender)
-        except (msgspec.DecodeError, RecursionError, InvalidParam):
+        except (msgspec.DecodeError, RecursionError):
             continue
         if digest in seen:
             continue
         seen.add(digest)
         places.append((claim.depth, claim.origin_server_ts, i))
-        if server_name in keys or len(keys) < _MAX_SERVERS:
-            by_key = keys.setdefault(server_name, {})
-            for key_id in claim.signatures.get(server_name, ()):
-                if not key_id.startswith(ALGORITHM + ":"):
-                    continue
-                # Before v5 any key counts that a server ever had.
-                valid_at_ts = claim.origin_server_ts if needs_valid_keys else 0
-                by_key[key_id] = max(by_key.get(key_id, 0), valid_at_ts)
+        # Before v5 any key counts that a server ever had.
+        valid_at_ts = claim.origin_server_ts if needs_valid_keys else 0
+        for server_name, signatures in claim.signatures.items():
+            if server_name in keys or len(keys) < _MAX_SERVERS:
+                by_key = keys.setdefault(server_name, {})
+                for key_id in signatures:
+                    if key_id.startswith(ALGORITHM + ":"):
+                        by_key[key_id] = max(by_key.get(key_id, 0), valid_at_ts)
     # What others rest on comes first, as far as everybody tells the truth.
     return _Survey([i for _, _, i in sorted(places)], keys)
