@@ -147,7 +147,7 @@ def build_room_apis(
     return inbound, [
         TransactionsApi(inbound),
         MembershipsApi(resident, whole, federation.naming, signer.server_name),
-        InvitesApi(InvitedUsers(checker, engine.participation, engine.outside, signer)),
+        InvitesApi(InvitedUsers(checker, engine.participation, federation.acls, engine.outside, signer)),
         ThirdPartyInvitesApi(federation.doors, federation.third_party, budget, signer.server_name),
     ]
 

@@ -26,10 +26,10 @@ class BackfillQuery(msgspec.Struct):
 
 
 class MissingBody(msgspec.Struct):
-    """Which events are wanted: those between the earliest and the latest."""
+    """Which events are wanted: those between the earliest and the latest, none where nobody says which."""
 
-    earliest_events: list[str]
-    latest_events: list[str]
+    earliest_events: list[str] = []
+    latest_events: list[str] = []
     limit: int = 10
     min_depth: int = 0
 

@@ -17,6 +17,9 @@ from hs.matrix.errors import InvalidParam
 _REMEMBERED_SEGMENTS = 8192
 _MAX_REMEMBERED_LENGTH = 128
 
+# The specification had such paths between servers once, and some still ask for them.
+_MAY_END_WITH_A_SLASH = ("/_matrix/federation/", "/_matrix/key/")
+
 Bound = Callable[..., Awaitable[Any]]
 
 
@@ -71,6 +74,8 @@ class Router:
         """What the path leads to, or None. InvalidParam where a segment is not UTF-8 or holds a NUL."""
         segments = raw_path.split("/")[1:]
         found = self._walk(segments) or self._descend(self._root, segments, 0, ())
+        if found is None and segments[-1] == "" and raw_path.startswith(_MAY_END_WITH_A_SLASH):
+            found = self._walk(segments[:-1])
         if found is None:
             return None
         node, raw_values = found

@@ -26,7 +26,6 @@ MAX_INVITES = 100
 MAX_INITIAL_STATE = 500
 
 _JOIN_RULES = {"public_chat": "public"}
-_GUEST_ACCESS = {"public_chat": "forbidden"}
 
 
 class InitialState(msgspec.Struct, frozen=True):
@@ -247,7 +246,9 @@ def plan_state(creator: str, request: CreateRoom, version: RoomVersion, alias: s
         planned["m.room.canonical_alias", ""] = {"alias": alias}
     planned["m.room.join_rules", ""] = {"join_rule": _JOIN_RULES.get(preset, "invite")}
     planned["m.room.history_visibility", ""] = {"history_visibility": "shared"}
-    planned["m.room.guest_access", ""] = {"guest_access": _GUEST_ACCESS.get(preset, "can_join")}
+    if preset != "public_chat":
+        # There it is "forbidden", which is what a room without the event says: other servers make none.
+        planned["m.room.guest_access", ""] = {"guest_access": "can_join"}
     for entry in request.initial_state:
         if entry.type == "m.room.create":
             raise BadJson("initial_state cannot hold m.room.create")

@@ -21,6 +21,7 @@ from hs.rooms.checks import PduChecker, refusal_of
 from hs.rooms.drafts import Draft, SentEvent
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
+from hs.rooms.server_acls import ServerAcls
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.state import RoomStates
 from hs.rooms.writer import RoomWriter
@@ -116,10 +117,16 @@ class InvitedUsers:
     """Takes in invites of our users by other servers."""
 
     def __init__(
-        self, checker: PduChecker, participation: Participation, outside: OutsideRooms, signer: Signer
+        self,
+        checker: PduChecker,
+        participation: Participation,
+        acls: ServerAcls,
+        outside: OutsideRooms,
+        signer: Signer,
     ) -> None:
         self._checker = checker
         self._participation = participation
+        self._acls = acls
         self._outside = outside
         self._signer = signer
 
@@ -157,6 +164,9 @@ class InvitedUsers:
         room = await self._outside.enter(room_id, version)
         if room.version is not version:
             raise InvalidParam("the room has another version")
-        if not await self._participation.is_in(room.room_nid):
+        if await self._participation.is_in(room.room_nid):
+            # The invite itself comes with a transaction.
+            await self._acls.check(room, origin)
+        else:
             await self._outside.set_membership(room, signed, stripped)
         return signed
