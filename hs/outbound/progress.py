@@ -13,6 +13,7 @@ from typing import Final
 from hs.matrix.ids import is_server_name
 from hs.outbound.queues import ServerQueue
 from hs.outbound.transactions import Pdu
+from hs.rooms.worker import Worker
 from hs.storage.outbound import Farewell, MissedEvent, OutboundStore, Progress
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,7 @@ class SendProgress:
         self._changed: set[str] = set()
         self._rooms: dict[int, MissedEvent] = {}
         self._farewells: list[Farewell] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._saving: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._saver = Worker("outbound progress", self._save_all, delay_s=_SAVE_AFTER_S)
         self._lock = asyncio.Lock()
 
     async def load(self, current: int) -> None:
@@ -60,7 +59,7 @@ class SendProgress:
     def advance(self, position: int) -> None:
         """Events up to here are in queues."""
         self.dispatched = position
-        self._save_soon()
+        self._saver.wake()
 
     def note_sent(self, room_nid: int, event_nid: int, stream_ordering: int) -> None:
         """An event of ours is on its way; one after the other, by their stream orderings."""
@@ -70,19 +69,19 @@ class SendProgress:
         """The server lacks events after `since`."""
         self.behind[server_name] = min(since, self.behind.get(server_name, since))
         self._changed.add(server_name)
-        self._save_soon()
+        self._saver.wake()
 
     def note_came_to(self, server_name: str, since: int) -> None:
         """A server that is behind lacks nothing up to `since`."""
         self.behind[server_name] = since
         self._changed.add(server_name)
-        self._save_soon()
+        self._saver.wake()
 
     def note_caught_up(self, server_name: str) -> None:
         """The server lacks nothing but what is in its queue."""
         if self.behind.pop(server_name, None) is not None:
             self._changed.add(server_name)
-            self._save_soon()
+            self._saver.wake()
 
     def note_farewell(self, server_name: str, pdu: Pdu) -> None:
         """A server that is behind, and not in the room any more, is to have this event."""
@@ -133,11 +132,7 @@ class SendProgress:
 
     async def close(self) -> None:
         """Write down who has not confirmed what."""
-        self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._saving is not None:
-            await self._saving
+        await self._saver.close()
         for queue in self._list_queues():
             if (oldest := queue.oldest) is not None:
                 self.note_behind(queue.server_name, oldest - 1)
@@ -159,23 +154,8 @@ class SendProgress:
                 position = min(position, oldest - 1)
         return position, held
 
-    def _save_soon(self) -> None:
-        if self._timer is None and not self._is_closed:
-            self._timer = asyncio.get_running_loop().call_later(_SAVE_AFTER_S, self._start_saving)
-
-    def _start_saving(self) -> None:
-        self._timer = None
-        if self._saving is None or self._saving.done():
-            self._saving = asyncio.create_task(self._save_once(), name="outbound progress")
-        else:
-            self._save_soon()
-
-    async def _save_once(self) -> None:
-        try:
-            await self.save()
-        except Exception:
-            logger.exception("cannot write down what was sent; trying again later")
-            self._save_soon()
+    async def _save_all(self) -> None:
+        await self.save()
         if self._saved < self.dispatched:
             # Somebody has not confirmed yet.
-            self._save_soon()
+            self._saver.wake()

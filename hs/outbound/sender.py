@@ -18,6 +18,7 @@ from hs.outbound.progress import SendProgress
 from hs.outbound.room_servers import RoomServers
 from hs.outbound.transactions import Pdu
 from hs.rooms.drafts import Committed
+from hs.rooms.worker import Worker
 from hs.storage.events import EventStore
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 _MAX_WAITING: Final = 10_000
 # Commits that are looked at together: their events are read by one query.
 _MAX_BATCH: Final = 100
-_RETRY_AFTER_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,7 @@ class FederationSender:
         self._lost_upto = 0
         # Who waits until the commits up to a stream ordering are in queues.
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
-        self._worker: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._worker = Worker("outbound events", self._work)
         self._is_open = False
 
     async def start(self, current: int) -> None:
@@ -91,29 +90,20 @@ class FederationSender:
     async def close(self) -> None:
         """Stop sending, and write down what is not sent."""
         self._is_open = False
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._worker is not None:
-            await self._worker
+        await self._worker.close()
         for _, done in self._settling:
             done.cancel()
         await self._deliveries.close()
         await self._progress.close()
 
     def _wake(self) -> None:
-        if self._is_open and self._worker is None and self._timer is None and self._waiting:
-            self._worker = asyncio.create_task(self._work(), name="outbound events")
+        if self._is_open and self._waiting:
+            self._worker.wake()
 
     async def _work(self) -> None:
-        try:
-            while self._waiting:
-                await self._work_through(list(self._waiting)[:_MAX_BATCH])
-                self._tell_settled()
-        except Exception:
-            logger.exception("cannot find out where events go; trying again later")
-            self._timer = asyncio.get_running_loop().call_later(_RETRY_AFTER_S, self._on_timer)
-        finally:
-            self._worker = None
+        while self._waiting:
+            await self._work_through(list(self._waiting)[:_MAX_BATCH])
+            self._tell_settled()
 
     def _tell_settled(self) -> None:
         upto = self._progress.dispatched
@@ -121,10 +111,6 @@ class FederationSender:
             if stream_ordering <= upto and not done.done():
                 done.set_result(None)
         self._settling = [waiting for waiting in self._settling if not waiting[1].done()]
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake()
 
     async def _work_through(self, batch: Sequence[Committed]) -> None:
         if self._lost_upto:

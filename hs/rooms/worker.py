@@ -36,6 +36,16 @@ class Worker:
         self._is_wanted = False
         self._is_closed = False
 
+    @property
+    def is_working(self) -> bool:
+        """Whether it does something now."""
+        return self._task is not None
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it will do something after a while."""
+        return self._timer is not None
+
     def wake(self) -> None:
         """Have it work, after the delay."""
         if self._task is not None:

@@ -6,7 +6,6 @@ batches, so that a restart remembers them. A user who stays online costs one loo
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,18 +13,16 @@ from dataclasses import dataclass
 from hs.matrix.errors import Forbidden, InvalidParam
 from hs.rooms.clock import Clock
 from hs.rooms.drafts import Committed
+from hs.rooms.worker import Worker
 from hs.storage.presence import PresenceRow, PresenceStore
 from hs.sync.news import Notifier
 from hs.sync.presence_news import OnNewServer, OnTold, PresenceNews, render, render_status
 from hs.sync.presence_states import OFFLINE_AFTER_MS, TICK_MS, PresenceStates, UserState
 from hs.sync.small_rooms import SmallRooms
 
-logger = logging.getLogger(__name__)
-
 MAX_STATUS_MSG_LENGTH = 1_000
 # Who comes and goes is told together: nobody's long poll returns for it more often. PUTs do not wait.
 _TELL_AFTER_S = 1.0
-_RETRY_AFTER_S = 5.0
 _SAVE_AFTER_S = 10.0
 # Users and joins that are told of at once.
 _BATCH = 100
@@ -68,9 +65,9 @@ class Presence:
         self._changed: dict[str, bool] = {}
         self._joins: list[tuple[str, int, int]] = []
         self._unsaved: dict[str, UserState] = {}
-        self._worker: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._teller = Worker("presence", self._tell_all, delay_s=_TELL_AFTER_S)
+        self._saver = Worker("save presence", self.save, delay_s=_SAVE_AFTER_S)
+        self._tick_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     @property
@@ -178,7 +175,7 @@ class Presence:
         ]
         if joins and len(self._joins) < _MAX_JOINS:
             self._joins += joins
-            self._start_soon()
+            self._teller.wake()
 
     def look(self) -> None:
         """Find out who is idle or has gone."""
@@ -186,10 +183,9 @@ class Presence:
 
     async def settle(self) -> None:
         """Return when what has changed until now is told."""
-        self._start()
-        if self._worker is not None:
-            # It goes on for the others when one who waits for it goes away.
-            await asyncio.shield(self._worker)
+        if self._changed or self._joins:
+            self._teller.hurry()
+        await self._teller.settle()
 
     async def save(self) -> None:
         """Write down what is not written yet."""
@@ -203,49 +199,36 @@ class Presence:
     async def close(self) -> None:
         """End the timers and write everything down."""
         self._is_closed = True
-        for timer in self._timers.values():
-            timer.cancel()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         await self.settle()
-        if self._saving is not None:
-            await self._saving
+        await self._teller.close()
         # When they were last active is not written down while they stay what they are.
         there = {id: user for id, user in self._states.users.items() if user.state != "offline"}
         self._unsaved |= {id: user for id, user in there.items() if not user.is_remote}
-        await self._save_once()
+        self._saver.hurry()
+        await self._saver.settle()
+        await self._saver.close()
 
     def _note(self, user_id: str, is_own: bool = False) -> None:
         self._changed[user_id] = is_own or self._changed.get(user_id, False)
-        self._start_soon()
+        self._teller.wake()
         self._start_ticking()
 
-    def _start_soon(self) -> None:
-        if self._worker is None:
-            self._call_later("tell", _TELL_AFTER_S, self._start)
-
     def _start_ticking(self) -> None:
-        if not self._states.is_idle:
-            self._call_later("look", TICK_MS / 1000, self._tick)
+        if self._tick_timer is None and not self._states.is_idle and not self._is_closed:
+            self._tick_timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
 
     def _tick(self) -> None:
+        self._tick_timer = None
         self._states.look()
         self._start_ticking()
 
-    def _start(self) -> None:
-        if self._worker is None and (self._changed or self._joins):
-            self._worker = asyncio.create_task(self._work(), name="presence")
-
-    async def _work(self) -> None:
-        """Tell of all changes."""
-        try:
-            while self._changed or self._joins:
-                await self._tell_batch()
-                # Others first: where all was in memory, nothing has been waited for.
-                await asyncio.sleep(0)
-        except Exception:
-            logger.exception("cannot tell of presence; trying again later")
-            self._call_later("tell", _RETRY_AFTER_S, self._start)
-        finally:
-            self._worker = None
+    async def _tell_all(self) -> None:
+        while self._changed or self._joins:
+            await self._tell_batch()
+            # Others first: where all was in memory, nothing has been waited for.
+            await asyncio.sleep(0)
 
     async def _tell_batch(self) -> None:
         batch = dict(list(self._changed.items())[:_BATCH])
@@ -266,7 +249,7 @@ class Presence:
         # What others' users are is theirs to say again.
         self._unsaved |= {user.user_id: user for user in told if not user.is_remote}
         if self._unsaved:
-            self._call_later("save", _SAVE_AFTER_S, self._start_saving)
+            self._saver.wake()
 
     async def _find_arrivals(self, joins: Sequence[tuple[str, int, int]]) -> list[tuple[str, int]]:
         small = set(await self._small.among({room_nid for _, room_nid, _ in joins}))
@@ -281,29 +264,9 @@ class Presence:
             for user in missing:
                 _fill(user, rows.get(user.user_id))
 
-    def _start_saving(self) -> None:
-        self._saving = asyncio.create_task(self._save_once(), name="save presence")
-
-    async def _save_once(self) -> None:
-        try:
-            await self.save()
-        except Exception:
-            logger.exception("cannot write down presence; trying again later")
-            self._call_later("save", _SAVE_AFTER_S, self._start_saving)
-
     def _row(self, user: UserState) -> PresenceRow:
         serial = self._news.serial_of(user.user_id)
         return PresenceRow(user.user_id, user.state, user.status_msg, user.last_active_ms, serial)
-
-    def _call_later(self, name: str, delay_s: float, run: Callable[[], None]) -> None:
-        """Run something, unless it is to run already."""
-
-        def fire() -> None:
-            del self._timers[name]
-            run()
-
-        if name not in self._timers and not self._is_closed:
-            self._timers[name] = asyncio.get_running_loop().call_later(delay_s, fire)
 
 
 def _fill(user: UserState, row: PresenceRow | None) -> None:

@@ -214,9 +214,7 @@ class OutHouse:
 
     async def crash(self) -> None:
         """End without writing anything down."""
-        self.progress._is_closed = True
-        if self.progress._timer is not None:
-            self.progress._timer.cancel()
+        await self.progress._saver.close(waits=False)
         await self.ephemeral.close()
         await self.deliveries.close()
 

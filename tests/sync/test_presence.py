@@ -289,7 +289,9 @@ async def test_turned_off_nobody_is_told(make_world: MakeWorld) -> None:
     assert await world.news(BOB) == {}
     assert await world.news(ALICE) == {}
     assert await world.status(ALICE, BOB) == {"presence": "offline"}
-    assert world.presence._timers == {}
+    assert world.presence._tick_timer is None
+    assert not world.presence._teller.is_planned
+    assert not world.presence._saver.is_planned
 
 
 async def test_a_restart_remembers(world: World, make_world: MakeWorld) -> None:
@@ -375,20 +377,20 @@ async def test_the_same_state_costs_nothing(world: World, monkeypatch: pytest.Mo
     with world.presence.syncing(ALICE, PHONE, "online"):
         await world.presence.settle()
         context, before = world.presence.syncing(ALICE, PHONE, "online"), asyncio.all_tasks()
-        timers = dict(world.presence._timers)
+        timer, planned = world.presence._tick_timer, world.presence._teller.is_planned
         for _ in range(100):
             with world.presence.syncing(ALICE, PHONE, "online") as nothing:
                 assert nothing is None
             assert world.presence.syncing(ALICE, PHONE, "online") is context
         assert asyncio.all_tasks() == before
-        assert world.presence._timers == timers
+        assert (world.presence._tick_timer, world.presence._teller.is_planned) == (timer, planned)
         assert not world.presence._changed
 
 
 async def test_a_client_that_goes_away_while_it_says_something_is_heard(world: World) -> None:
     saying = asyncio.create_task(world.presence.set(ALICE, PHONE, "online", "last words"))
     # It is in the middle of telling.
-    while world.presence._worker is None:  # noqa: ASYNC110
+    while not world.presence._teller.is_working:  # noqa: ASYNC110
         await asyncio.sleep(0)
     saying.cancel()
     with pytest.raises(asyncio.CancelledError):
