@@ -1,7 +1,6 @@
 """The one HTTP client for everything outside: other servers, their `.well-known`, and later all other URLs.
 
-    async with http.open("GET", target, Bounds(2**30, 300), path=path) as answer:
-        async for chunk in answer.iter_chunks(): ...
+    answer = await http.request("GET", target, Bounds(2**30, 300), path=path)
     answer = await http.request("GET", "https://a.example/x", Bounds(51_200, 10), redirects=5)
 
 HTTPS only. Addresses go through the guard when a name has been looked up and once more when a socket is made. Answers
@@ -13,8 +12,8 @@ import errno
 import io
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
@@ -30,7 +29,6 @@ from hs.net.errors import (
     AddressRefused,
     BadAnswer,
     BadCertificate,
-    RemoteError,
     TimedOut,
     TooLong,
     Unreachable,
@@ -84,41 +82,6 @@ class RequestOptions(TypedDict, total=False):
     redirects: int
 
 
-class OpenAnswer:
-    """An answer whose body is still to be read."""
-
-    def __init__(self, response: aiohttp.ClientResponse, max_bytes: int) -> None:
-        self._response = response
-        self._max_bytes = max_bytes
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """The headers."""
-        return self._response.headers
-
-    async def iter_chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces, as they come. TooLong when there is more than `max_bytes`."""
-        left = self._max_bytes
-        with _errors():
-            async for chunk in self._response.content.iter_any():
-                left -= len(chunk)
-                if left < 0:
-                    raise TooLong(f"the answer is longer than {self._max_bytes} bytes")
-                yield chunk
-
-    async def read(self) -> Body:
-        """All of the body."""
-        with closing(Spool()) as spool:
-            async for chunk in self.iter_chunks():
-                await spool.add(chunk)
-            return await spool.finish()
-
-
 class HttpClient:
     """Makes requests. Connections are kept for the next request to the same place under the same name."""
 
@@ -159,15 +122,10 @@ class HttpClient:
     async def request(
         self, method: str, target_or_url: Target | str, bounds: Bounds, **options: Unpack[RequestOptions]
     ) -> HttpAnswer:
-        """The answer, whatever its status; see `open`."""
-        async with self.open(method, target_or_url, bounds, **options) as answer:
-            return HttpAnswer(answer.status, answer.headers, await answer.read())
+        """The answer, whatever its status; the bounds are for all of it.
 
-    @asynccontextmanager
-    async def open(
-        self, method: str, target_or_url: Target | str, bounds: Bounds, **options: Unpack[RequestOptions]
-    ) -> AsyncIterator[OpenAnswer]:
-        """The beginning of the answer; the bounds are for all of it. Raises Unreachable and its kind, TooLong, BadAnswer."""
+        Raises Unreachable and its kind, TooLong, BadAnswer.
+        """
         deadline = asyncio.get_running_loop().time() + bounds.timeout_s
         headers, body = options.get("headers") or {}, options.get("body")
         redirects = options.get("redirects", 0) if method == "GET" else 0
@@ -184,12 +142,8 @@ class HttpClient:
                 url = _redirected(url, response)
                 # What was for the first host may be nothing for others.
                 response = await self._ask(method, url, None, {}, None, deadline)
-        error = _refused(response, bounds.max_bytes)
-        if error is not None:
-            response.close()
-            raise error
         try:
-            yield OpenAnswer(response, bounds.max_bytes)
+            return HttpAnswer(response.status, response.headers, await _read(response, bounds.max_bytes))
         finally:
             # Where there is more to read, the connection ends.
             response.release()
@@ -281,13 +235,21 @@ def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLC
     return context
 
 
-def _refused(response: aiohttp.ClientResponse, max_bytes: int) -> RemoteError | None:
-    """Why an answer is not read, as far as its headers say."""
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Body:
+    """All of the body, in a file where it is large; TooLong when there is more, BadAnswer for what is packed."""
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        return BadAnswer("the answer is packed, and was not to be")
+        raise BadAnswer("the answer is packed, and was not to be")
+    too_long = TooLong(f"the answer is longer than {max_bytes} bytes")
     if (response.content_length or 0) > max_bytes:
-        return TooLong(f"the answer is longer than {max_bytes} bytes")
-    return None
+        raise too_long
+    left = max_bytes
+    with _errors(), closing(Spool()) as spool:
+        async for chunk in response.content.iter_any():
+            left -= len(chunk)
+            if left < 0:
+                raise too_long
+            await spool.add(chunk)
+        return await spool.finish()
 
 
 def _parse_url(text: str) -> URL:
