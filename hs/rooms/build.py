@@ -7,7 +7,7 @@ import base64
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from signedjson.types import SigningKey
@@ -69,6 +69,10 @@ class _Context:
     prevs: tuple[Extremity, ...]
     others: tuple[Extremity, ...]  # forward extremities that it does not refer to
     root: Node  # the state before it
+
+
+# What no permission makes right: a second create event, a level for a creator.
+_NEVER_ALLOWED: Final = frozenset({"auth.create.1", "auth.power_levels.4"})
 
 
 class EventBuilder:
@@ -259,7 +263,7 @@ class EventBuilder:
         record = make_record(event, nid, auth)
         verdict = check_auth_list(event.version, record, auth, create)
         if isinstance(verdict, Rejected):
-            raise Forbidden(verdict.reason)
+            raise BadJson(verdict.reason) if verdict.rule in _NEVER_ALLOWED else Forbidden(verdict.reason)
         if context.others:
             await self._check_current_state(stage, record, event.version)
         placed = PlacedEvent(

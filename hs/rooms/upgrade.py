@@ -228,7 +228,7 @@ class RoomUpgrader:
         self, old: OldRoom, user_id: str, version: RoomVersion, others: Sequence[str], aliases: Sequence[str]
     ) -> str:
         """The id of the new room, committed with all it takes over."""
-        request = CreateRoom(creation_content=_creation_content(old, others))
+        request = CreateRoom(creation_content=_creation_content(old, others, version))
         creators = {user_id, *others} if version.privileged_creators else {user_id}
         drafts = [
             Draft(type, user_id, content, state_key=state_key, deduplicate=False)
@@ -304,10 +304,13 @@ def _closing_state(old: OldRoom, aliases: Sequence[str]) -> dict[StateKey, dict[
     return changed
 
 
-def _creation_content(old: OldRoom, additional_creators: Sequence[str]) -> dict[str, Any]:
+def _creation_content(
+    old: OldRoom, additional_creators: Sequence[str], version: RoomVersion
+) -> dict[str, Any]:
     create = old.content(_CREATE) or {}
     content: dict[str, Any] = {"predecessor": {"room_id": old.info.room_id}}
-    if old.last_event_id is not None:
+    # Since v12 the tombstone names the new room's hash, so that no event of the old room's end is known by now.
+    if old.last_event_id is not None and not version.room_id_is_create_hash:
         content["predecessor"]["event_id"] = old.last_event_id
     if isinstance(create.get("type"), str):
         content["type"] = create["type"]
