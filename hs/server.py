@@ -27,6 +27,7 @@ from hs.people import People, build_people
 from hs.readers import Readers, build_readers
 from hs.rooms.build import Signer
 from hs.rooms.clock import Clock, SystemClock
+from hs.rooms.inbound import InboundTransactions
 from hs.sending import build_remote_edus, build_sending, start_sending
 from hs.served import build_apis
 from hs.signing_key import load_signing_keys
@@ -115,7 +116,6 @@ async def start(
     stack.push_async_callback(readers.receipts.close)
     stack.push_async_callback(readers.sync.close)
     registry = CollectorRegistry()
-    _export_metrics(engine, readers, registry)
     if config.federation.enabled:
         sending = build_sending(engine, database, clock, network, federation.acls, config.server_name)
         await start_sending(sending, engine, readers, registry, stack)
@@ -157,6 +157,7 @@ async def start(
     if config.federation.enabled:
         queries = build_query_apis(engine, database, people, clock, federation.doors, config.server_name)
         served["federation"] += [*network.apis, *room_apis, *queries]
+    _export_metrics(engine, readers, inbound, registry)
     durations = make_durations(registry)
     for listener in config.listeners:
         runner = await start_listener(
@@ -179,13 +180,20 @@ def _make_limiter(config: Config, people: People) -> RateLimiter:
     return RateLimiter(config.rate_limits.enabled, limit_of, people.overrides)
 
 
-def _export_metrics(engine: Engine, readers: Readers, registry: CollectorRegistry) -> None:
+def _export_metrics(
+    engine: Engine, readers: Readers, inbound: InboundTransactions, registry: CollectorRegistry
+) -> None:
     """Gauges that are read when somebody asks."""
     cache = engine.event_cache
     for name, text, read in (
         ("hs_event_cache_hit_ratio", "Share of events found in the event cache.", lambda: cache.hit_ratio),
         ("hs_event_cache_bytes", "Bytes of the event cache.", lambda: cache.nbytes),
         ("hs_long_polls", "Syncs that wait for news.", lambda: len(readers.notifier)),
+        (
+            "hs_inbound_staged",
+            "Events of other servers that wait for what is before them.",
+            lambda: inbound.staged,
+        ),
         ("hs_room_stream", "Newest stream ordering that readers see.", lambda: engine.stream.current),
     ):
         gauge = Gauge(name, text, registry=registry)

@@ -77,6 +77,11 @@ class InboundTransactions:
             task.add_done_callback(lambda ended: self._finish(key, ended))
         return await asyncio.shield(task)
 
+    @property
+    def staged(self) -> int:
+        """How many events wait for what is before them."""
+        return len(self._staging)
+
     async def resume(self) -> None:
         """Go on with the events that waited for what is before them when the server ended."""
         await self._staging.resume()

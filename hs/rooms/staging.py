@@ -39,7 +39,7 @@ _MAX_HELD: Final = 500
 _MAX_OTHERS: Final = 2
 # One try, whatever the servers make of it.
 _ATTEMPT_S: Final = 900.0
-# Tries, and the pause after the first; each is twice as long as the one before: two hours in all.
+# Tries, and the pause after the first; each is twice as long as the one before: four hours in all.
 _MAX_ATTEMPTS: Final = 8
 _PAUSE_MS: Final = 60_000
 
@@ -128,6 +128,10 @@ class EventStaging:
         self._places = _Places()
         self._held = 0
         self._turns = GapTurns()
+
+    def __len__(self) -> int:
+        """How many events wait."""
+        return len(self._staged)
 
     async def deliver(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> dict[str, str]:
         """Why events could not be dealt with, by event id: they may be taken if they come again.
