@@ -14,6 +14,7 @@ Requests without a right signature are refused, and listed in `complaints`.
 """
 
 import asyncio
+import io
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -296,7 +297,7 @@ class RemoteServer:
         sent = {"Content-Type": "application/json"} if body is not None else {}
         if signed:
             sent["Authorization"] = self.authorization(destination, method, path, body)
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
         url = self._url(destination, path)
         async with self._session.request(
             method, url, data=data, headers=sent | dict(headers or {})

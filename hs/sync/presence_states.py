@@ -17,6 +17,8 @@ OFFLINE_AFTER_MS = 30_000
 IDLE_AFTER_MS = 300_000
 # Users of other servers of whom nothing is heard for this long are taken to be offline.
 REMOTE_AFTER_MS = 30 * 60_000
+# Of these so many at most, about 1 KB each: whoever has a server can make up users.
+MAX_REMOTE = 100_000
 # Users are looked at this late at most.
 TICK_MS = 2_000
 # Stands for the devices that were there before a restart, until they come back.
@@ -85,6 +87,7 @@ class PresenceStates:
         self._on_change = on_change
         self.users: dict[str, UserState] = {}
         self._devices: dict[tuple[str, str], Device] = {}
+        self._remote_count = 0
         # Users to look at, by tick. Each is in one of them at most.
         self._buckets: dict[int, set[UserState]] = {}
 
@@ -122,12 +125,13 @@ class PresenceStates:
                 self._look(user)
 
     def set_remote(self, user_id: str, state: str, last_active_ms: int, status_msg: str | None) -> None:
-        """Another server has said what a user of its own is."""
+        """Another server has said what a user of its own is; where that are too many, new ones are passed over."""
         user = self.users.get(user_id)
         if user is None:
-            if state == "offline":
+            if state == "offline" or self._remote_count >= MAX_REMOTE:
                 return
             user = self._add(user_id)
+        self._remote_count += not user.is_remote
         user.is_remote = user.is_loaded = True
         user.devices.clear()
         user.last_active_ms = max(user.last_active_ms, last_active_ms)
@@ -164,7 +168,9 @@ class PresenceStates:
         user = self.users.get(user_id)
         if user is not None and (user.devices or user.state != "offline"):
             return False
-        self.users.pop(user_id, None)
+        if user is not None:
+            self._remote_count -= user.is_remote
+            del self.users[user_id]
         return True
 
     def _add(self, user_id: str) -> UserState:

@@ -108,9 +108,11 @@ class Receipts:
     ) -> None:
         """The user has read up to the event; earlier ones than before change nothing.
 
-        `thread_id` is "main", a root's event id, or None for all threads; `ts` says when it was, if not now.
+        `thread_id` is "main", a root's event id, or None for all threads; `ts` says when it was, if not now: what
+        is in the future is now.
         NotFound for an event that the room does not have, InvalidParam where it is not in the thread.
         """
+        now_ms = self._clock.now_ms()
         place = await self.check_event(room, event_id)
         thread_nid = 0 if thread_id is None else await self._find_thread(room, event_id, place, thread_id)
         await self._writer.write(
@@ -122,7 +124,7 @@ class Receipts:
                 thread_nid,
                 event_id,
                 place.stream_ordering,
-                self._clock.now_ms() if ts is None else ts,
+                now_ms if ts is None else min(ts, now_ms),
             )
         )
 

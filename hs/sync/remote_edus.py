@@ -3,7 +3,9 @@
 Spec: server-server-api "EDUs", "Typing Notifications", "Receipts", "Presence"; "Server Access Control Lists".
 """
 
+import asyncio
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, TypeGuard
 
 from hs.matrix.errors import InvalidParam, NotFound
@@ -18,7 +20,7 @@ from hs.sync.typing import Typing
 
 # Servers say it again every 30 to 40 seconds.
 _TYPING_MS: Final = 60_000
-# Of one EDU; what is more is passed over.
+# Of one EDU, readers of all rooms together; what is more is passed over.
 _MAX_ROOMS: Final = 100
 _MAX_READERS: Final = 500
 _MAX_EVENTS: Final = 5
@@ -53,10 +55,12 @@ class RemoteEdus:
         if edu_type == "m.typing":
             await self._take_typing(origin, content)
         elif edu_type == "m.receipt":
-            for room_id, by_type in list(content.items())[:_MAX_ROOMS]:
+            left = _MAX_READERS
+            for room_id, by_type in islice(content.items(), _MAX_ROOMS):
                 readers = by_type.get(READ) if isinstance(by_type, dict) else None
-                if isinstance(readers, dict):
-                    await self._take_receipts(origin, room_id, readers)
+                if isinstance(readers, dict) and left > 0:
+                    await self._take_receipts(origin, room_id, dict(islice(readers.items(), left)))
+                    left -= len(readers)
         elif edu_type == "m.presence":
             push = content.get("push")
             if isinstance(push, list):
@@ -79,14 +83,15 @@ class RemoteEdus:
     async def _take_receipts(self, origin: str, room_id: str, readers: Mapping[str, Any]) -> None:
         theirs = {
             user_id: receipt
-            for user_id, receipt in list(readers.items())[:_MAX_READERS]
+            for user_id, receipt in readers.items()
             if _is_user_of(user_id, origin) and isinstance(receipt, dict)
         }
         room = await self._find_room(origin, room_id) if theirs else None
         if room is None:
             return
-        for user_id in await self._members.list_joined_among(room.room_nid, list(theirs)):
-            await self._take_receipt(room, user_id, theirs[user_id])
+        joined = await self._members.list_joined_among(room.room_nid, list(theirs))
+        # Side by side, so that they are written together.
+        await asyncio.gather(*(self._take_receipt(room, user_id, theirs[user_id]) for user_id in joined))
 
     async def _take_receipt(self, room: RoomInfo, user_id: str, receipt: Mapping[str, Any]) -> None:
         event_ids, data = receipt.get("event_ids"), receipt.get("data")
@@ -94,7 +99,6 @@ class RemoteEdus:
         thread_id, ts = data.get("thread_id"), data.get("ts")
         if not isinstance(event_ids, list) or not (thread_id is None or _is_id(thread_id)):
             return
-        # When it was is told to clients as it came.
         ts = ts if type(ts) is int and 0 <= ts < 2**53 else None
         for event_id in event_ids[:_MAX_EVENTS]:
             if _is_id(event_id):

@@ -14,7 +14,7 @@ from hs.storage.database import Database
 from hs.storage.members import MemberStore
 from hs.storage.presence import PresenceStore
 from hs.storage.rooms import RoomInfo
-from hs.sync import presence_news
+from hs.sync import presence_news, presence_states
 from hs.sync.news import Notifier, Waiter
 from hs.sync.presence import MAX_STATUS_MSG_LENGTH, Presence
 from hs.sync.presence_states import IDLE_AFTER_MS, OFFLINE_AFTER_MS, TICK_MS
@@ -478,3 +478,20 @@ async def test_what_the_database_refused_is_told_and_written_later(
     await world.presence.save()
     rows = await PresenceStore(database).list_rows([ALICE])
     assert rows[ALICE].state == "online"
+
+
+async def test_users_of_others_are_bounded_and_make_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_states, "MAX_REMOTE", 3)
+    states = world.presence._states
+    users = [f"@u{number}:far.example" for number in range(5)]
+    for user_id in users:
+        states.set_remote(user_id, "online", 0, None)
+    assert list(states.users) == users[:3]
+    # Those who are known go on being heard, and who has gone makes room.
+    states.set_remote(users[0], "offline", 0, None)
+    assert states.forget(users[0])
+    states.set_remote(users[4], "online", 0, None)
+    states.set_remote(users[3], "online", 0, None)
+    assert set(states.users) == {users[1], users[2], users[4]}
