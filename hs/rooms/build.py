@@ -285,9 +285,10 @@ class EventBuilder:
         return placed
 
     async def _check_redaction(self, stage: Stage, draft: Draft) -> int:
-        """The number of the event to redact, where the sender may redact it.
+        """The number of the event to redact, where the sender may redact it; 0 for one that is not here.
 
-        Spec: client-server-api "Redactions": one's own events, or with the level `redact`.
+        Spec: client-server-api "Redactions": one's own events, or with the level `redact`. What is not here may be
+        at other servers, and may come yet: with the level it is redacted for all of them.
         """
         assert draft.redacts is not None
         room = stage.head.room
@@ -295,14 +296,12 @@ class EventBuilder:
         if staged is not None:
             target_nid, target_sender = staged.event_nid, staged.event.sender
         else:
-            found = await self._events.find_nid(room.room_nid, draft.redacts)
-            if found is None:
-                raise NotFound("no such event to redact")
-            target_nid, target_sender = found, (await self._events.get(found)).sender
+            target_nid = await self._events.find_nid(room.room_nid, draft.redacts) or 0
+            target_sender = (await self._events.get(target_nid)).sender if target_nid else ""
         if target_sender != draft.sender:
             power = await self._power_levels(stage)
             if power.of_user(draft.sender) < power.redact:
-                raise Forbidden("you may not redact this event")
+                raise Forbidden("you may not redact this event") if target_nid else NotFound("no such event")
         return target_nid
 
     async def _power_levels(self, stage: Stage) -> PowerLevels:
