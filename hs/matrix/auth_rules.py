@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from hs._fast import event_auth
 from hs.matrix.event import Event
+from hs.matrix.ids import MAX_ID_BYTES
 from hs.matrix.keys import ALGORITHM, BadSignature, verify_key_from_base64
 from hs.matrix.room_versions import RoomVersion
 from hs.matrix.signing import verify_json
@@ -108,7 +109,11 @@ def check_auth_list(
 
     `create` is the room's create event, which since v12 is not in the list; without it a v12 event is
     rejected. Before v12 it is ignored: the list has to have it.
+
+    Names of too many bytes are refused here, too: see `parse_event`.
     """
+    if _is_too_long(record.type) or _is_too_long(record.state_key):
+        return Rejected("size", f"the type or the state key is longer than {MAX_ID_BYTES} bytes")
     return _verdict(
         event_auth.check_auth_list(version.number, record, auth, create, verify_third_party_signed)
     )
@@ -119,6 +124,11 @@ def check_auth_state(
 ) -> Verdict:
     """Judge an event by a state of the room, given at least for `list_needed_keys`."""
     return _verdict(event_auth.check_auth_state(version.number, record, state, verify_third_party_signed))
+
+
+def _is_too_long(name: str | None) -> bool:
+    # A character has four bytes at most: nearly all names are short enough for that.
+    return name is not None and len(name) * 4 > MAX_ID_BYTES and len(name.encode()) > MAX_ID_BYTES
 
 
 def _verdict(rejection: tuple[str, str] | None) -> Verdict:

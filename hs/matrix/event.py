@@ -83,7 +83,7 @@ def parse_event(pdu: dict[str, Any], version: RoomVersion) -> Event:
     """
     _check_format(pdu, version)
     hashes = _hash(event_hash.hash_pdu, pdu, version)
-    _check_sizes(pdu, hashes.pdu_json)
+    _check_sizes(pdu, hashes.pdu_json, is_received=True)
     pdu_json = hashes.pdu_json
     is_genuine = _is_same_hash(pdu["hashes"]["sha256"], hashes.content_hash)
     if not is_genuine:
@@ -242,12 +242,20 @@ def _hash(kernel: Any, pdu: dict[str, Any], version: RoomVersion) -> event_hash.
     return hashes
 
 
-def _check_sizes(pdu: Mapping[str, Any], pdu_json: bytes) -> None:
+def _check_sizes(pdu: Mapping[str, Any], pdu_json: bytes, *, is_received: bool = False) -> None:
+    """InvalidEvent where something is too long.
+
+    Servers have counted characters for years: what others have sent with a longer type or state key is in the
+    history of rooms. It is an event, so that the history after it holds together, and `check_auth_list` rejects it.
+    """
     if len(pdu_json) > MAX_PDU_BYTES:
         raise InvalidEvent("size.event", f"the event is larger than {MAX_PDU_BYTES} bytes")
     for key in ("sender", "room_id", "type", "state_key", "event_id"):
         value = pdu.get(key)
-        if isinstance(value, str) and _byte_length(value) > MAX_ID_BYTES:
+        if not isinstance(value, str):
+            continue
+        length = len(value) if is_received and key in ("type", "state_key") else _byte_length(value)
+        if length > MAX_ID_BYTES:
             raise InvalidEvent(f"size.{key}", f"{key} is longer than {MAX_ID_BYTES} bytes")
 
 

@@ -81,6 +81,22 @@ async def test_a_missing_event_that_is_no_event_is_not_made_up_for(
     assert not remote.received("GET", "/backfill/")
 
 
+async def test_a_state_key_of_too_many_bytes_does_not_cut_the_room(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    """70 characters, 280 bytes: such events are in old rooms. Whatever becomes of it, the room goes on after it."""
+    probe = await in_theirs(federated_town, remote)
+    long = probe.room.forge(probe.guest, "my.breaker", state_key="\N{COLLISION SYMBOL}" * 70, content={})
+    long_id = probe.room.parse(long).event_id
+    sent = probe.room.forge(probe.guest, prev_events=[long_id])
+    remote.script("POST", "/get_missing_events/", reply({"events": [long]}))
+    probe.refuses("/state_ids/", "/state/", "/event/", "/backfill/")
+    assert await probe.send(sent) == {probe.room.parse(sent).event_id: {}}
+    await probe.eyes.event(probe.room_id, probe.room.parse(sent).event_id)
+    assert not remote.received("GET", "/state")
+    await probe.is_hidden(long_id)
+
+
 async def test_the_state_of_a_hole_is_that_after_the_missing_event(
     federated_town: Town, remote: RemoteServer
 ) -> None:
