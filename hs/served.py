@@ -1,5 +1,6 @@
 """Which API objects are served, by API name. Part of the composition root."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 from hs.accounts.account_data import AccountData
@@ -55,6 +56,7 @@ from hs.engine import Engine
 from hs.federation import Elsewhere
 from hs.http.rate_limit import RateLimiter
 from hs.net.federation_client import FederationClient
+from hs.net.fetch_budget import FetchBudget
 from hs.people import People
 from hs.readers import Readers
 from hs.rooms.annotations import Annotations
@@ -105,6 +107,10 @@ def build_apis(
     }
 
 
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 def _account_apis(
     config: Config,
     limiter: RateLimiter,
@@ -128,7 +134,12 @@ def _account_apis(
         AccountApi(management, people.auth),
         DevicesApi(Devices(people.users, people.tokens), people.auth),
         ModerationApi(Moderation(people.users, people.tokens, config.server_name)),
-        ProfileApi(people.profiles, account_rooms.tell_rooms, RemoteProfiles(client) if client else None),
+        ProfileApi(
+            people.profiles,
+            account_rooms.tell_rooms,
+            RemoteProfiles(client) if client else None,
+            FetchBudget(_now_ms, is_limited=config.rate_limits.enabled),
+        ),
         AccountDataApi(AccountData(people.account_data)),
         TagsApi(AccountData(people.account_data)),
         PushRulesApi(UserPushRules(people.account_data)),

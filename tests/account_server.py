@@ -35,6 +35,7 @@ from hs.client_api.versions import CapabilitiesApi, VersionsApi
 from hs.http.app import App
 from hs.http.listeners import build_http_server
 from hs.http.rate_limit import RateLimiter
+from hs.net.fetch_budget import FetchBudget
 from hs.storage.database import Database
 from hs.storage.profiles import ProfileStore
 from hs.storage.refresh_tokens import RefreshTokenStore
@@ -113,7 +114,7 @@ class AccountServer:
             RegistrationApi(self.registration, self.login, auth, self.is_registration_enabled),
             AccountApi(accounts, auth),
             DevicesApi(Devices(self.users, self.tokens), auth),
-            ProfileApi(self.profiles, self._on_profile_change, None),
+            ProfileApi(self.profiles, self._on_profile_change, None, FetchBudget(lambda: 0)),
             AccountDataApi(self.account_data),
             FiltersApi(Filters(FilterStore(self.database))),
             PushRulesApi(UserPushRules(self.account_data_store)),

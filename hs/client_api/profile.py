@@ -9,9 +9,10 @@ from hs.accounts.profiles import Profiles, check_field_name
 from hs.accounts.remote_profiles import RemoteProfiles
 from hs.client_api.own_user import check_own
 from hs.client_api.paths import v3
-from hs.http.endpoint import Auth, Caller, Empty, RawJson, endpoint
+from hs.http.endpoint import Auth, Caller, ClientInfo, Empty, RawJson, endpoint
 from hs.matrix.errors import MissingParam
 from hs.matrix.ids import parse_user_id
+from hs.net.fetch_budget import FetchBudget
 
 # Before version 1.16 of the specification had fields of any name.
 _UNSTABLE = "/_matrix/client/unstable/uk.tcpip.msc4133"
@@ -29,33 +30,39 @@ class ProfileApi:
         profiles: Profiles,
         on_profile_change: Callable[[str], Awaitable[None]],
         remote: RemoteProfiles | None,
+        budget: FetchBudget,
     ) -> None:
         """`on_profile_change` is awaited with the user id; it tells the rooms that the user is in.
 
-        `remote` is None where this server keeps to itself.
+        `remote` is None where this server keeps to itself; the budget is for who has no account here.
         """
         self._profiles = profiles
+        self._budget = budget
         self._remote = remote
         self._on_profile_change = on_profile_change
         self._finisher = Finisher()
 
     @endpoint("GET", *_PROFILE, auth=Auth.OPTIONAL_USER, limit="other")
-    async def get_profile(self, caller: Caller | None, user_id: str) -> RawJson:
+    async def get_profile(self, caller: Caller | None, client: ClientInfo, user_id: str) -> RawJson:
         """The whole profile."""
-        return RawJson(await self._source(caller, user_id).get_json(user_id))
+        return RawJson(await self._source(caller, client, user_id).get_json(user_id))
 
     @endpoint("GET", *_FIELD, auth=Auth.OPTIONAL_USER, limit="other")
-    async def get_profile_field(self, caller: Caller | None, user_id: str, field: str) -> RawJson:
+    async def get_profile_field(
+        self, caller: Caller | None, client: ClientInfo, user_id: str, field: str
+    ) -> RawJson:
         """One field of the profile."""
         check_field_name(field)
-        value = await self._source(caller, user_id).get_field_json(user_id, field)
+        value = await self._source(caller, client, user_id).get_field_json(user_id, field)
         return RawJson(b'{"%b":%b}' % (field.encode(), value))
 
-    def _source(self, caller: Caller | None, user_id: str) -> Profiles | RemoteProfiles:
-        """Who knows the user. Other servers are asked for users only: strangers cannot have us ask anybody."""
+    def _source(self, caller: Caller | None, client: ClientInfo, user_id: str) -> Profiles | RemoteProfiles:
+        """Who knows the user. Strangers can have us ask other servers now and then, not at will."""
         parse_user_id(user_id)
-        is_remote = not self._profiles.is_local(user_id) and caller is not None
-        return self._remote if is_remote and self._remote is not None else self._profiles
+        if self._remote is None or self._profiles.is_local(user_id):
+            return self._profiles
+        may_ask = caller is not None or self._budget.take(client.address, 1) > 0
+        return self._remote if may_ask else self._profiles
 
     @endpoint("PUT", *_FIELD, auth=Auth.USER, limit="profile")
     async def put_profile_field(self, caller: Caller, user_id: str, field: str, body: RawJson) -> Empty:

@@ -53,6 +53,16 @@ class KeysApi:
         wish = KeyWish(frozenset(), query.minimum_valid_until_ts)
         return await self._answer({server_name: wish}, client.address)
 
+    @endpoint("GET", "/_matrix/key/v2/query/{server_name}/{key_id}", auth=Auth.NONE, limit="federation")
+    async def get_key_of(
+        self, client: ClientInfo, server_name: str, key_id: str, query: QueryCriteria
+    ) -> RawJson:
+        """The keys of another server with this one among them: as old servers ask."""
+        if not is_server_name(server_name):
+            raise InvalidParam("not a server name")
+        wish = KeyWish(frozenset({key_id}), query.minimum_valid_until_ts)
+        return await self._answer({server_name: wish}, client.address)
+
     @endpoint("POST", "/_matrix/key/v2/query", auth=Auth.NONE, limit="federation")
     async def post_query(self, client: ClientInfo, body: KeyQueryBody) -> RawJson:
         """The keys of several servers."""

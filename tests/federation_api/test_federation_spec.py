@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(not _API.exists(), reason=f"the specification is
 BEYOND = {
     # One of our keys by its id, as old servers ask for it.
     "GET /_matrix/key/v2/server/{}",
+    "GET /_matrix/key/v2/query/{}/{}",
     # The first version, which the specification has dropped and old servers fall back to.
     "PUT /_matrix/federation/v1/send_join/{}/{}",
     "PUT /_matrix/federation/v1/send_leave/{}/{}",
@@ -39,6 +40,7 @@ OPEN_TO_EVERYBODY = {
     "GET /_matrix/key/v2/server",
     "GET /_matrix/key/v2/server/{}",
     "GET /_matrix/key/v2/query/{}",
+    "GET /_matrix/key/v2/query/{}/{}",
     "POST /_matrix/key/v2/query",
     # Asked before anything is known of this server.
     "GET /.well-known/matrix/server",
