@@ -51,7 +51,9 @@ from hs.directory.overviews import RoomOverviews
 from hs.directory.public_rooms import PublicRooms
 from hs.directory.remote_aliases import RemoteAliases
 from hs.directory.remote_lists import RemoteLists
+from hs.directory.remote_spaces import RemoteSpaces
 from hs.directory.spaces import SpaceTrees
+from hs.directory.tree_rooms import TreeRooms
 from hs.engine import Engine
 from hs.federation import Elsewhere
 from hs.http.rate_limit import RateLimiter
@@ -164,6 +166,8 @@ def _room_apis(
     overviews = RoomOverviews(overview_store, engine.rooms, engine.events)
     client = elsewhere.client
     remote_aliases = RemoteAliases(client) if client else None
+    remote_spaces = RemoteSpaces(client) if client else None
+    tree_rooms = TreeRooms(overviews, overview_store, engine.participation, remote_spaces)
     directory = AliasDirectory(
         directory_store, engine.rooms, facts, engine.writer, clock, config.server_name, remote_aliases
     )
@@ -193,7 +197,7 @@ def _room_apis(
         ),
         MessagesApi(engine.rooms, readers.access, readers.pagination),
         RelationsApi(engine.rooms, readers.access, readers.relations),
-        SpacesApi(engine.rooms, directory, overviews, SpaceTrees(overviews), overview_store),
+        SpacesApi(directory, tree_rooms, SpaceTrees(tree_rooms), overview_store),
         EventsReadApi(
             engine.rooms, readers.access, readers.room_reader, readers.pagination, readers.user_rooms
         ),

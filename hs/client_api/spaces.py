@@ -7,15 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hs.client_api.room_params import get_own_room
 from hs.directory.aliases import AliasDirectory
-from hs.directory.overviews import RoomOverviews
 from hs.directory.spaces import SpaceTrees, TreeRequest
+from hs.directory.tree_rooms import TreeRoom, TreeRooms
 from hs.http.endpoint import Auth, Caller, endpoint
 from hs.matrix.errors import InvalidParam, MissingParam, NotFound
 from hs.matrix.ids import parse_room_id, parse_user_id
 from hs.storage.overviews import OverviewStore
-from hs.storage.rooms import RoomStore
 
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 100
@@ -27,7 +25,7 @@ _UNSTABLE_MUTUAL_ROOMS = "/_matrix/client/unstable/uk.half-shot.msc2666/user/mut
 
 
 class ServersQuery(msgspec.Struct):
-    """The query of GET /room_summary: which servers know the room; for when there are other servers."""
+    """The query of GET /room_summary: which servers know the room."""
 
     via: list[str] = []
 
@@ -60,15 +58,13 @@ class SpacesApi:
 
     def __init__(
         self,
-        rooms: RoomStore,
         directory: AliasDirectory,
-        overviews: RoomOverviews,
+        tree_rooms: TreeRooms,
         trees: SpaceTrees,
         store: OverviewStore,
     ) -> None:
-        self._rooms = rooms
         self._directory = directory
-        self._overviews = overviews
+        self._tree_rooms = tree_rooms
         self._trees = trees
         self._store = store
 
@@ -82,7 +78,7 @@ class SpacesApi:
         self, caller: Caller | None, room_id_or_alias: str, query: ServersQuery
     ) -> dict[str, Any]:
         """What a room is; without a token that of rooms which anybody may enter, knock at or look into."""
-        return await self._summarize(caller, room_id_or_alias)
+        return await self._summarize(caller, room_id_or_alias, query.via)
 
     @endpoint(
         "GET",
@@ -95,21 +91,21 @@ class SpacesApi:
         self, caller: Caller | None, room_id_or_alias: str, query: ServersQuery
     ) -> dict[str, Any]:
         """The same, with the names that some fields had first."""
-        summary = await self._summarize(caller, room_id_or_alias)
+        summary = await self._summarize(caller, room_id_or_alias, query.via)
         old = {name: summary[name] for name in ("room_version", "encryption") if name in summary}
         return summary | {f"im.nheko.summary.{name}": value for name, value in old.items()}
 
     @endpoint("GET", "/_matrix/client/v1/rooms/{room_id}/hierarchy", auth=Auth.USER, limit="read")
     async def get_hierarchy(self, caller: Caller, room_id: str, query: TreeQuery) -> dict[str, Any]:
         """The rooms of a space, depth first."""
-        room = await get_own_room(self._rooms, room_id)
+        parse_room_id(room_id)
         request = TreeRequest(
             min(query.limit or _DEFAULT_LIMIT, _MAX_LIMIT),
             _MAX_DEPTH if query.max_depth is None else min(query.max_depth, _MAX_DEPTH),
             query.suggested_only,
             query.from_,
         )
-        return await self._trees.list_page(caller.user_id, room, request)
+        return await self._trees.list_page(caller.user_id, room_id, request)
 
     @endpoint("GET", "/_matrix/client/v1/mutual_rooms", auth=Auth.USER, limit="read")
     async def get_mutual_rooms(self, caller: Caller, query: SharedQuery) -> dict[str, Any]:
@@ -124,18 +120,26 @@ class SpacesApi:
             answer["next_batch_token"] = answer.pop("next_batch")
         return answer
 
-    async def _summarize(self, caller: Caller | None, room_id_or_alias: str) -> dict[str, Any]:
+    async def _summarize(
+        self, caller: Caller | None, room_id_or_alias: str, via: list[str]
+    ) -> dict[str, Any]:
         if not room_id_or_alias.startswith("#"):
             parse_room_id(room_id_or_alias)
-        room = await self._directory.resolve_id_or_alias(room_id_or_alias)
-        # Who has no token is in no room, and gets what is open to everybody.
-        overview = await self._overviews.get("" if caller is None else caller.user_id, room)
-        if not overview.is_accessible:
+        if caller is None:
+            # Who has no token is in no room, gets what is open to everybody, and has us ask nobody.
+            room_id = (await self._directory.resolve_id_or_alias(room_id_or_alias)).room_id
+            return dict((await self._find("", room_id, [])).entry)
+        found = await self._directory.find_room(room_id_or_alias)
+        room = await self._find(caller.user_id, found.room_id, [*via, *found.servers])
+        memberships = await self._store.list_memberships_of(caller.user_id, [room.room_id])
+        return {**room.entry, "membership": memberships.get(room.room_id, "leave")}
+
+    async def _find(self, user_id: str, room_id: str, servers: list[str]) -> TreeRoom:
+        room = await self._tree_rooms.visit(user_id).find(room_id, servers)
+        if room is None or not room.is_accessible:
             # The same as for a room that does not exist.
             raise NotFound("unknown room")
-        if caller is None:
-            return dict(overview.entry)
-        return {**overview.entry, "membership": overview.membership or "leave"}
+        return room
 
     async def _list_shared(self, caller: Caller, user_id: str | None, token: str | None) -> dict[str, Any]:
         if user_id is None:

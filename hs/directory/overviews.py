@@ -37,11 +37,6 @@ class Overview:
     children: tuple[EventRecord, ...]
     is_accessible: bool
 
-    @property
-    def is_space(self) -> bool:
-        """Whether the room is there to hold others."""
-        return self.entry.get("room_type") == "m.space"
-
 
 class RoomOverviews:
     """Makes overviews."""
@@ -70,14 +65,15 @@ class RoomOverviews:
         )
         entries = {nid: _entry(rooms[nid], part, records) for nid, part in parts.items()}
         allowed = {id for entry in entries.values() for id in entry.get("allowed_room_ids", ())}
-        joined = await self._store.list_joined_of(user_id, list(allowed)) if allowed else set()
+        memberships = await self._store.list_memberships_of(user_id, list(allowed)) if allowed else {}
+        joined = {room_id for room_id, membership in memberships.items() if membership == "join"}
         return {
             nid: Overview(
                 rooms[nid],
                 entries[nid],
                 part.membership,
                 tuple(records[child] for child in part.children if child in records),
-                _is_accessible(entries[nid], part.membership, joined),
+                is_accessible(entries[nid], part.membership, joined),
             )
             for nid, part in parts.items()
         }
@@ -107,8 +103,11 @@ def _allowed(conditions: object) -> list[str]:
     return ids[:_MOST_ALLOWED]
 
 
-def _is_accessible(entry: Mapping[str, Any], membership: str | None, joined: set[str]) -> bool:
-    """Whether the user is in the room, may come in or knock, or may look in from outside."""
+def is_accessible(entry: Mapping[str, Any], membership: str | None, joined: set[str]) -> bool:
+    """Whether the user is in the room, may come in or knock, or may look in from outside.
+
+    `joined` are those of the `allowed_room_ids` that the user is in.
+    """
     if membership in ("join", "invite") or entry["world_readable"]:
         return True
     if membership == "ban":

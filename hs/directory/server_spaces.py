@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hs._fast.event_record import EventRecord
 from hs.directory.overviews import Overview, RoomOverviews
-from hs.directory.spaces import list_children, stripped
+from hs.directory.space_children import list_children, stripped
 from hs.matrix.errors import NotFound
 from hs.rooms.participation import Participation
 from hs.storage.history import HistoryStore
@@ -35,7 +36,7 @@ class ServerSpaces:
         root = await self._overviews.get(_NOBODY, room)
         if not await self._list_accessible(origin, [root]):
             raise NotFound("unknown room")
-        events = list_children(root, suggested_only)
+        events = _children_of(root, suggested_only)
         ids = [child.state_key or "" for child in events]
         known = await self._overviews.list_known(_NOBODY, ids)
         ours = [known[id] for id in dict.fromkeys(ids) if id in known and await self._is_current(known[id])]
@@ -76,5 +77,11 @@ def _allowed(entry: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _describe(overview: Overview, suggested_only: bool) -> dict[str, Any]:
-    events = list_children(overview, suggested_only)
+    events = _children_of(overview, suggested_only)
     return {**overview.entry, "children_state": [stripped(event) for event in events]}
+
+
+def _children_of(overview: Overview, suggested_only: bool) -> list[EventRecord]:
+    if overview.entry.get("room_type") != "m.space":
+        return []
+    return list_children(overview.children, suggested_only=suggested_only)

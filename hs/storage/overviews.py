@@ -65,15 +65,15 @@ class OverviewStore:
         )
         return {row["room_id"]: row["room_nid"] for row in rows}
 
-    async def list_joined_of(self, user_id: str, room_ids: Sequence[str]) -> set[str]:
-        """Those of the rooms that the user is in."""
+    async def list_memberships_of(self, user_id: str, room_ids: Sequence[str]) -> dict[str, str]:
+        """What the user is in those of the rooms that have heard of them."""
         rows = await self._database.fetch(
-            "SELECT r.room_id FROM rooms r JOIN memberships m USING (room_nid) "
-            "WHERE r.room_id = ANY($2::text[]) AND m.user_id = $1 AND m.membership = 'join'",
+            "SELECT r.room_id, m.membership FROM rooms r JOIN memberships m USING (room_nid) "
+            "WHERE r.room_id = ANY($2::text[]) AND m.user_id = $1",
             user_id,
             [room_id for room_id in room_ids if "\x00" not in room_id],
         )
-        return {row["room_id"] for row in rows}
+        return {row["room_id"]: row["membership"] for row in rows}
 
     async def list_shared(
         self, user_id: str, other_id: str, after: int, limit: int

@@ -148,3 +148,19 @@ async def test_a_room_moves_on(pair: Pair) -> None:
     assert tombstone["replacement_room"] == new_room_id
     await join_by(room.bob, new_room_id, pair.here.server_name)
     assert ("m.room.create", "") in await state_ids(room.bob, new_room_id)
+
+
+async def test_spaces_of_the_other_server_are_walked(pair: Pair) -> None:
+    alice, bob = await pair.people()
+    space = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"}, name="Space")
+    inner = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"}, name="Inner")
+    child = await alice.create_room(preset="public_chat", name="Child")
+    hidden = await alice.create_room(preset="private_chat", name="Hidden")
+    content = {"via": [pair.here.server_name]}
+    for parent, room_id, order in ((space, inner, "a"), (space, hidden, "b"), (inner, child, "c")):
+        answer = await alice.set_state(parent, "m.space.child", content | {"order": order}, room_id)
+        assert answer.status == 200, answer
+    await join_by(bob, space, pair.here.server_name)
+    found = await bob.raw("GET", f"/_matrix/client/v1/rooms/{space}/hierarchy")
+    assert [room["room_id"] for room in found.body["rooms"]] == [space, inner, child], found
+    assert [room["name"] for room in found.body["rooms"]] == ["Space", "Inner", "Child"]
