@@ -13,6 +13,7 @@ from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, make_record, select_auth_keys
 from hs.matrix.event import Event, event_from_stored
 from hs.matrix.ids import server_of
+from hs.rooms.branches import Branches
 from hs.rooms.head import Extremity
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage import PlacedEvent, Stage
@@ -98,6 +99,7 @@ class ArrivalPlacer:
         self._reader = reader
         self._auth_records = auth_records
         self._event_nids = event_nids
+        self._branches = Branches(store)
 
     async def prepare(self, stage: Stage, arrivals: Iterable[Arrival]) -> Known:
         """What the database knows of the arrivals and of what they refer to; two queries for all of them."""
@@ -301,6 +303,8 @@ class ArrivalPlacer:
         verdict = await self._judge_by_now(stage, arrival, record, before, prevs)
         if isinstance(verdict, Rejected):
             return Flag.SOFT_FAILED, verdict.rule
+        if await self._branches.are_too_many_with(stage, event, [prev.event_nid for prev in prevs]):
+            return Flag.SOFT_FAILED, "branches"
         return Flag(0), None
 
     async def _is_creation(self, stage: Stage, record: AuthRecord) -> bool:

@@ -12,6 +12,7 @@ from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import Node
 from hs.matrix.state_res import MissingKeys, Resolved, StateResolution
 from hs.rooms.auth_graphs import AuthGraphs
+from hs.rooms.branches import distinct_roots
 from hs.rooms.stage import Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
@@ -34,7 +35,7 @@ class StateResolver:
         Events of the stage may be among them, and it numbers keys that no state of the room ever had.
         Whoever calls holds the room's lane.
         """
-        states = _distinct(roots)
+        states = distinct_roots(roots)
         if len(states) == 1:
             return states[0]
         resolved = await self._run(stage, states)
@@ -60,12 +61,3 @@ class StateResolver:
         staged = {nid: placed.auth for nid in nids if (placed := stage.find_staged(nid)) is not None}
         stored = [nid for nid in nids if nid not in staged]
         return staged | await self._auth_records.get_many(stage.head.room.room_nid, stored)
-
-
-def _distinct(roots: Sequence[Node]) -> list[Node]:
-    """The roots without repetitions, in order."""
-    distinct: list[Node] = []
-    for root in roots:
-        if not any(root is other or (root.id and root.id == other.id) for other in distinct):
-            distinct.append(root)
-    return distinct

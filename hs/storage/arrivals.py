@@ -128,6 +128,15 @@ class ArrivalStore:
         )
         return sender
 
+    async def list_senders(self, room_nid: int, event_nids: Sequence[int]) -> list[str]:
+        """Who has sent these events, those left out that we do not hold."""
+        rows = await self._database.fetch(
+            "SELECT sender FROM events WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
+            room_nid,
+            event_nids,
+        )
+        return [row["sender"] for row in rows]
+
     async def find_pdu(self, room_nid: int, event_nid: int) -> bytes | None:
         """An event's PDU as it was stored; None where we do not hold it."""
         pdu = await self._database.fetchval(

@@ -68,7 +68,9 @@ class MemberLists:
     async def _render_profiles(self, room_nid: int) -> bytes:
         joined = {}
         for user_id, display_name, avatar_url in await self._members.list_joined_profiles(room_nid):
-            profile = {"display_name": display_name, "avatar_url": avatar_url}
+            # Other servers' users may have put anything there, addresses that tell who looks at them above all.
+            is_media = avatar_url is not None and avatar_url.startswith("mxc://")
+            profile = {"display_name": display_name, "avatar_url": avatar_url if is_media else None}
             joined[user_id] = {name: value for name, value in profile.items() if value is not None}
         return msgspec.json.encode({"joined": joined})
 

@@ -1,0 +1,176 @@
+"""Whatever events another server sends into a room: the room lives on, and all that was taken can be served."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from hs.matrix.request_auth import sign_request
+from tests.eyes import Eyes
+from tests.fuzz.strange_events import KINDS, with_strange_content, with_strange_fields, write
+from tests.people import Answer, Person, Town, path
+from tests.remote_room import RemoteRoom
+from tests.remote_server import RemoteServer
+
+MakeRemote = Callable[..., Awaitable[RemoteServer]]
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(180)]
+
+_numbers = count(1)
+
+
+@dataclass
+class Stage:
+    """A room of ours with Alice in it, with Mallory, whose server sends what it likes, and Gina, whose does not."""
+
+    town: Town
+    remote: RemoteServer
+    alice: Person
+    room: RemoteRoom
+    good: RemoteServer
+    good_room: RemoteRoom
+
+    @classmethod
+    async def open(cls, town: Town, make_remote: MakeRemote, version_id: str) -> "Stage":
+        remote, good = await make_remote(), await make_remote()
+        mallory = remote.user("mallory")
+        alice = await town.person("alice")
+        users = {mallory: 99} | ({} if version_id == "12" else {alice.user_id: 100})
+        room_id = await alice.create_room(
+            preset="public_chat", room_version=version_id, power_level_content_override={"users": users}
+        )
+        good_room = await good.join(town.server_name, room_id, good.user("gina"))
+        room = await remote.join(town.server_name, room_id, mallory)
+        return cls(town, remote, alice, room, good, good_room)
+
+    @property
+    def mallory(self) -> str:
+        return self.remote.user("mallory")
+
+    async def throw(self, pdus: Iterable[Any]) -> list[str]:
+        """Send them, fifty at once; the ids of those that were taken."""
+        taken, written = [], [write(pdu) for pdu in pdus]
+        for start in range(0, len(written), 50):
+            results = await self.throw_raw(written[start : start + 50])
+            taken += [event_id for event_id, result in results.items() if result == {}]
+        return taken
+
+    async def throw_raw(self, pdus: Sequence[bytes]) -> dict[str, Any]:
+        """The results of a transaction with these bytes for events."""
+        body = b'{"origin":"x","origin_server_ts":1,"pdus":[' + b",".join(pdus) + b"]}"
+        answer = await self.ask("PUT", f"/_matrix/federation/v1/send/strange{next(_numbers)}", body)
+        assert answer.status == 200, (answer, body[:2000])
+        results: dict[str, Any] = answer.body["pdus"]
+        return results
+
+    async def ask(self, method: str, target: str, body: bytes | None = None) -> Answer:
+        """The answer to a request with this body, signed as it is."""
+        remote, name = self.remote, self.town.server_name
+        header = sign_request(method, target, remote.name, name, body, remote.world.key)
+        url = URL(f"https://{name}{target}", encoded=True)
+        async with remote._session.request(
+            method, url, data=body, headers={"Authorization": header}
+        ) as response:
+            return Answer(response.status, json.loads(await response.text()))
+
+    async def check(self, taken: Sequence[str]) -> None:
+        """AssertionError if the room is not what it should be for everybody, or what was taken cannot be served."""
+        # Gina's server knows nothing of what the other one has sent.
+        marker = self.good_room.say(self.good.user("gina"), "still here")
+        answer = await self.good.send(self.town.server_name, marker)
+        assert answer.body == {"pdus": {marker.event_id: {}}}
+        await Eyes(self.alice).event(self.room.room_id, marker.event_id)
+        said = await self.alice.say(self.room.room_id, "me too")
+        pdu = await self.good.wait_for_pdu(lambda pdu: pdu["content"].get("body") == "me too")
+        assert self.room.parse(pdu).event_id == said
+        await self.check_reading(taken)
+        await self.check_servers(said, taken)
+
+    async def check_reading(self, taken: Sequence[str]) -> None:
+        room_id = self.room.room_id
+        for query in ({"full_state": "true"}, {"set_presence": "offline"}):
+            assert (await self.alice.get("sync", **query)).status == 200
+        token, seen = "", set()
+        while token is not None:
+            query = {"dir": "b", "limit": "100"} | ({"from": token} if token else {})
+            page = await self.alice.get("rooms", room_id, "messages", **query)
+            assert page.status == 200, page
+            seen |= {event["event_id"] for event in page.body["chunk"]}
+            token = page.body.get("end")
+        for parts in (("state",), ("members",), ("joined_members",), ("aliases",), ("threads",)):
+            prefix = path("rooms", room_id)
+            target = (
+                prefix.replace("v3", "v1") + "/threads" if parts == ("threads",) else f"{prefix}/{parts[0]}"
+            )
+            assert (await self.alice.raw("GET", target)).status == 200, parts
+        hierarchy = path("rooms", room_id).replace("v3", "v1") + "/hierarchy"
+        assert (await self.alice.raw("GET", hierarchy)).status == 200
+        for event_id in taken:
+            shown = await self.alice.get("rooms", room_id, "event", event_id)
+            assert shown.status in (200, 404), (event_id, shown)
+            if event_id in seen:
+                assert shown.status == 200
+                assert (await self.alice.get("rooms", room_id, "context", event_id)).status == 200
+
+    async def check_servers(self, newest: str, taken: Sequence[str]) -> None:
+        ask, name, room_id = self.remote.ask, self.town.server_name, self.room.room_id
+        for what in ("state", "state_ids"):
+            answer = await ask(name, "GET", "v1", what, room_id, query={"event_id": newest})
+            assert answer.status == 200, answer
+        answer = await ask(name, "GET", "v1", "backfill", room_id, query={"v": newest, "limit": "100"})
+        assert answer.status == 200, answer
+        for pdu in answer.body["pdus"]:
+            self.room.parse(pdu)
+        answer = await ask(name, "GET", "v1", "event_auth", room_id, newest)
+        assert answer.status == 200, answer
+        for event_id in taken:
+            answer = await ask(name, "GET", "v1", "event", event_id)
+            assert answer.status in (200, 404), (event_id, answer)
+            if answer.status == 200:
+                self.room.parse(answer.body["pdus"][0])
+
+
+@pytest.mark.parametrize("version_id", ["1", "3", "6", "12"])
+async def test_every_field_with_every_wrong_value(
+    federated_town: Town,
+    make_remote: MakeRemote,
+    version_id: str,
+) -> None:
+    stage = await Stage.open(federated_town, make_remote, version_id)
+    taken = await stage.throw(with_strange_fields(stage.room, stage.mallory))
+    await stage.check(taken)
+
+
+@pytest.mark.parametrize("version_id", ["1", "12"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_part_of_contents_with_every_wrong_value(
+    federated_town: Town,
+    make_remote: MakeRemote,
+    version_id: str,
+    kind: str,
+) -> None:
+    stage = await Stage.open(federated_town, make_remote, version_id)
+    taken = await stage.throw(with_strange_content(stage.room, stage.mallory, kind))
+    await stage.check(taken)
+
+
+async def test_a_server_that_branches_without_end_stops_nobody_else(
+    federated_town: Town,
+    make_remote: MakeRemote,
+) -> None:
+    stage = await Stage.open(federated_town, make_remote, "12")
+    branches = [
+        stage.room.forge(stage.mallory, "org.example.state", state_key=f"key {number}", content={})
+        for number in range(150)
+    ]
+    ids = [stage.room.parse(pdu).event_id for pdu in branches]
+    assert await stage.throw(branches) == ids
+    # Of as many states as these, a few dozen are resolved; the rest is there for whom builds upon it.
+    state = (await stage.alice.get("rooms", stage.room.room_id, "state")).body
+    taken = [event for event in state if event["type"] == "org.example.state"]
+    assert 40 <= len(taken) <= 60
+    await stage.check(ids)
