@@ -118,14 +118,13 @@ class PublicRooms:
             room_nid: (room_nid, *(number for type in _TYPES for number in events.get(type, (0, 0))))
             for room_nid, events in state.items()
         }
-        missing = [room_nid for room_nid, key in keys.items() if key not in self._entries]
-        built = (
-            await self._build_entries({room_nid: state[room_nid] for room_nid in missing}) if missing else {}
-        )
-        found = {room_nid: built.get(room_nid) or self._entries[key] for room_nid, key in keys.items()}
+        # Taken out before anything is awaited: others make the cache forget.
+        known = {nid: entry for nid, key in keys.items() if (entry := self._entries.get(key)) is not None}
+        missing = {nid: events for nid, events in state.items() if nid not in known}
+        built = await self._build_entries(missing) if missing else {}
         for room_nid, entry in built.items():
             self._entries[keys[room_nid]] = entry
-        return found
+        return known | built
 
     async def _build_entries(
         self, state: Mapping[int, Mapping[str, tuple[int, int]]]

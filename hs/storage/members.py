@@ -57,15 +57,16 @@ class MemberStore:
         )
         return [UserRoomRow(**row) for row in rows]
 
-    async def list_changes_of(self, user_id: str, after: int, upto: int) -> list[UserRoomRow]:
-        """The user's membership changes with stream orderings in (after, upto], oldest first."""
+    async def list_last_changes(self, user_id: str, room_nids: Sequence[int], upto: int) -> list[UserRoomRow]:
+        """The user's last membership change up to a stream ordering in each of the rooms where there was one."""
         rows = await self._database.fetch(
             "SELECT c.room_nid, c.membership, c.event_nid, c.stream_ordering, e.sender "
-            "FROM local_membership_changes c JOIN events e USING (room_nid, event_nid) "
-            "WHERE c.user_id = $1 AND c.stream_ordering > $2 AND c.stream_ordering <= $3 "
-            "ORDER BY c.stream_ordering",
+            "FROM unnest($2::bigint[]) AS r (room_nid) CROSS JOIN LATERAL ("
+            " SELECT * FROM local_membership_changes WHERE user_id = $1 AND room_nid = r.room_nid"
+            " AND stream_ordering <= $3 ORDER BY stream_ordering DESC LIMIT 1) c "
+            "JOIN events e ON e.room_nid = c.room_nid AND e.event_nid = c.event_nid",
             user_id,
-            after,
+            room_nids,
             upto,
         )
         return [UserRoomRow(**row) for row in rows]

@@ -182,8 +182,8 @@ class SyncRooms:
         self, user_id: str, rows: Mapping[int, UserRoomRow], upto: int
     ) -> dict[int, UserRoomRow]:
         """The rows as they were at `upto`: some were read while their commit was about to be announced."""
-        changes = await self._members.list_changes_of(user_id, 0, upto)
-        earlier = {change.room_nid: change for change in changes}
+        late = [nid for nid, row in rows.items() if row.stream_ordering > upto]
+        earlier = {row.room_nid: row for row in await self._members.list_last_changes(user_id, late, upto)}
         return {
             nid: known
             for nid, row in rows.items()
