@@ -83,7 +83,8 @@ class OutsideRooms:
     async def end(self, room: RoomInfo, event: Event) -> None:
         """Take in that an invite was withdrawn or a knock refused, where it is that; nothing for other events.
 
-        We cannot judge it by the room's rules: it must come from a server that has told us of the room.
+        We cannot judge it by the room's rules: it must come from a server that has told us of the room. And it must
+        cite what it ends, as events do: an unban may come after the invite that followed it.
         """
         user_id = event.state_key
         if event.type != "m.room.member" or user_id is None or event.sender == user_id:
@@ -94,6 +95,8 @@ class OutsideRooms:
         sender = await self._members.find_local_sender(room.room_nid, user_id)
         present = await self._members.find_membership(room.room_nid, user_id)
         if sender is None or present not in ("invite", "knock"):
+            return
+        if await self._members.find_event_id(room.room_nid, user_id) not in event.auth_events:
             return
         named = [*await self._stripped.list_senders(user_id, room.room_nid), sender]
         if server_of(event.sender) in {server_of(user) for user in named if user != user_id}:

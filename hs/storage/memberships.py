@@ -68,6 +68,16 @@ class MembershipStore:
         )
         return sender
 
+    async def find_event_id(self, room_nid: int, user_id: str) -> str | None:
+        """The present member event of a user."""
+        event_id: str | None = await self._database.fetchval(
+            "SELECT e.event_id FROM memberships m JOIN events e USING (room_nid, event_nid) "
+            "WHERE m.room_nid = $1 AND m.user_id = $2",
+            room_nid,
+            user_id,
+        )
+        return event_id
+
     async def list_joined_servers(self, room_nid: int, limit: int) -> list[str]:
         """At most `limit` servers with users in the room, as far as this server knows."""
         rows = await self._database.fetch(

@@ -197,3 +197,21 @@ async def test_errors_of_an_invited_server_are_passed_on(federated_town: Town, r
     answer = await alice.post("rooms", room_id, "invite", body={"user_id": bob})
     assert answer.error == (403, "M_FORBIDDEN")
     assert await alice.state(room_id, "m.room.member", bob) is None
+
+
+async def test_an_unban_that_comes_after_the_invite_that_followed_it(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    bob, alice = await federated_town.person("bob"), remote.user("alice")
+    room = remote.make_room("12", join_rule="invite")
+    room.member(alice, bob.user_id, "ban")
+    unban = room.member(alice, bob.user_id, "leave")
+    invited = room.member(alice, bob.user_id, "invite")
+    assert (await invite(federated_town, remote, room, invited.pdu)).status == 200
+    eyes = Eyes(bob)
+    await eyes.membership(room.room_id, "invite")
+    await remote.send(federated_town.server_name, unban)
+    await eyes.look(timeout_ms=0)
+    assert eyes.memberships[room.room_id] == "invite"
+    await remote.send(federated_town.server_name, room.member(alice, bob.user_id, "leave"))
+    await eyes.membership(room.room_id, "leave")

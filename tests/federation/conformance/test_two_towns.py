@@ -234,3 +234,32 @@ async def test_dates_before_the_join(federated_town: Town, other: Town) -> None:
         "rooms", room_id, "messages", dir="b", limit="100", **{"from": context.body["end"]}
     )
     assert {a, b} <= {event["event_id"] for event in page.body["chunk"]}
+
+
+async def test_dates_are_for_members(federated_town: Town) -> None:
+    alice, bob = await federated_town.people("alice", "bob")
+    for preset in ("private_chat", "public_chat"):
+        room_id = await alice.create_room(preset=preset)
+        url = f"/_matrix/client/v1/rooms/{room_id}/timestamp_to_event?ts=1&dir=f"
+        assert (await bob.raw("GET", url)).error == (403, "M_FORBIDDEN")
+
+
+async def test_who_joins_after_a_denial_knows_of_it(
+    federated_town: Town, other: Town, make_remote: Any
+) -> None:
+    """The denied server was in the room before; who came later does not hear it either."""
+    remote = await make_remote(host="localhost")
+    alice, charlie = await federated_town.person("alice"), await other.person("charlie")
+    room_id = await alice.create_room(preset="public_chat")
+    room = await remote.join(federated_town.server_name, room_id, remote.user("bob"))
+    content = {"allow": ["*"], "allow_ip_literals": True, "deny": ["localhost"]}
+    assert (await alice.set_state(room_id, "m.room.server_acl", content)).status == 200
+    assert (await join(charlie, room_id, federated_town)).status == 200
+    said = room.say(remote.user("bob"), "I should be blocked")
+    for town in (federated_town, other):
+        answer = await remote.send(town.server_name, said)
+        assert answer.body["pdus"][said.event_id]["errcode"] == "M_FORBIDDEN"
+    for person in (alice, charlie):
+        assert await person.state(room_id, "m.room.server_acl") == content
+        found = await person.get("rooms", room_id, "event", said.event_id)
+        assert found.error == (404, "M_NOT_FOUND")
