@@ -29,7 +29,9 @@ def invite_of(room: RemoteRoom, sender: str, user_id: str, **content: Any) -> Pd
     return room.forge(sender, "m.room.member", state_key=user_id, content={"membership": "invite", **content})
 
 
-@pytest.mark.parametrize(("v", "version_id"), [("v1", "1"), ("v2", "1"), ("v2", "6"), ("v2", "10")])
+@pytest.mark.parametrize(
+    ("v", "version_id"), [("v1", "1"), ("v2", "1"), ("v2", "6"), ("v2", "10"), ("v2", "12")]
+)
 async def test_an_invite_is_signed_and_shown(
     federated_town: Town, remote: RemoteServer, v: str, version_id: str
 ) -> None:

@@ -69,6 +69,30 @@ async def test_invites_are_taken_and_declined_again_and_again(federated_town: To
     await there.membership(room_id, "leave")
 
 
+async def test_invites_where_somebody_of_the_server_is_in_the_room_already(
+    federated_town: Town, other: Town
+) -> None:
+    alice = await federated_town.person("alice")
+    bob, charlie = await other.people("bob", "charlie")
+    room_id = await alice.create_room(preset="private_chat", name="Invites room", invite=[charlie.user_id])
+    there, beside, here = Eyes(bob), Eyes(charlie), Eyes(alice)
+    await beside.membership(room_id, "invite")
+    assert (await join(charlie, room_id)).status == 200
+    await here.sees_member(room_id, charlie.user_id, "join")
+    await alice.invite(room_id, bob.user_id)
+    await there.membership(room_id, "invite")
+    told = {event["type"] for event in await there.invite_state(room_id)}
+    assert told >= {"m.room.create", "m.room.join_rules", "m.room.name", "m.room.member"}
+    assert (await bob.post("rooms", room_id, "leave")).status == 200
+    await there.membership(room_id, "leave")
+    await here.sees_member(room_id, bob.user_id, "leave")
+    await alice.invite(room_id, bob.user_id)
+    await there.membership(room_id, "invite")
+    assert (await join(bob, room_id)).status == 200
+    await here.sees_member(room_id, bob.user_id, "join")
+    await beside.sees_member(room_id, bob.user_id, "join")
+
+
 async def test_who_was_banned_comes_back_by_an_invite(federated_town: Town, other: Town) -> None:
     bob, alice = await federated_town.person("bob"), await other.person("alice")
     room_id = await bob.create_room(preset="public_chat")
