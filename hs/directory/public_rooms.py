@@ -145,16 +145,16 @@ class PublicRooms:
 def build_entry(room_id: str, contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A PublishedRoomsChunk without its member count, from state contents by type."""
 
-    def text(type: str, field: str) -> str | None:
+    def text(type: str, field: str, begins_with: str = "") -> str | None:
         value = contents.get(type, {}).get(field)
-        return value if isinstance(value, str) and value else None
+        return value if isinstance(value, str) and value and value.startswith(begins_with) else None
 
     entry = {
         "room_id": room_id,
         "name": text("m.room.name", "name"),
         "topic": text("m.room.topic", "topic"),
-        "canonical_alias": text("m.room.canonical_alias", "alias"),
-        "avatar_url": text("m.room.avatar", "url"),
+        "canonical_alias": text("m.room.canonical_alias", "alias", "#"),
+        "avatar_url": text("m.room.avatar", "url", "mxc://"),
         # The rules' own default: without the event nobody joins uninvited.
         "join_rule": text("m.room.join_rules", "join_rule") or "invite",
         "room_type": text("m.room.create", "type"),

@@ -18,11 +18,14 @@ MAX_QUERY_FIELDS = 100
 # Clients nest content a dozen levels deep. What passes here can be encoded again from anywhere, however
 # deep the stack is there: Python gives up at 1000 levels of both together.
 MAX_DEPTH = 256
+# Events of others have as many levels as canonical JSON may have here, and what they came in has some more. A client's
+# event must go through to other servers, and no room may hold one for whose sake nobody here can enter it.
+MAX_SERVER_DEPTH = 520
 
 Fields = dict[str, list[str]]
 
 
-def build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
+def build_body_decoder(body_type: Any, max_depth: int = MAX_DEPTH) -> Callable[[bytes], Any]:
     """Decodes bodies to `body_type`; NotJson, or BadJson with the path of what does not fit."""
     decode = msgspec.json.Decoder(body_type).decode
     nulls = NullDropper(body_type)
@@ -47,7 +50,7 @@ def build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
             raise NotJson("the body is not valid JSON") from error
         except RecursionError as error:
             raise BadJson("the body is nested too deeply") from error
-        check_depth(data)
+        _check_depth(data, max_depth)
         return decoded
 
     return decode_body
@@ -112,7 +115,6 @@ def _unquote_field(text: str) -> tuple[str, str]:
     return field
 
 
-def check_depth(data: bytes) -> None:
-    """Raise BadJson where valid JSON is nested deeper than MAX_DEPTH."""
-    if is_nested_deeper(data, MAX_DEPTH):
-        raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
+def _check_depth(data: bytes, max_depth: int) -> None:
+    if is_nested_deeper(data, max_depth):
+        raise BadJson(f"the body is nested deeper than {max_depth} levels")

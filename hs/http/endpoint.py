@@ -22,7 +22,13 @@ import msgspec
 
 from hs.accounts.callers import Caller as Caller
 from hs.accounts.callers import ClientInfo as ClientInfo
-from hs.http.decoding import Fields, build_body_decoder, build_query_decoder
+from hs.http.decoding import (
+    MAX_DEPTH,
+    MAX_SERVER_DEPTH,
+    Fields,
+    build_body_decoder,
+    build_query_decoder,
+)
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE"})
@@ -137,6 +143,7 @@ def _describe(
     if "origin" in given and auth is not Auth.SERVER:
         raise TypeError(f"{handler.__qualname__}: there is no origin without a signature")
     body_type, query_type = hints.get("body"), hints.get("query")
+    max_depth = MAX_SERVER_DEPTH if auth is Auth.SERVER else MAX_DEPTH
     return Endpoint(
         name=handler.__name__,
         method=method,
@@ -150,16 +157,16 @@ def _describe(
         max_body=max_body,
         body_type=body_type,
         query_type=query_type,
-        decode_body=None if body_type is None else _build_body_decoder(body_type),
+        decode_body=None if body_type is None else _build_body_decoder(body_type, max_depth),
         decode_query=None if query_type is None else build_query_decoder(query_type),
     )
 
 
-def _build_body_decoder(body_type: Any) -> Callable[[bytes], Any]:
+def _build_body_decoder(body_type: Any, max_depth: int) -> Callable[[bytes], Any]:
     if body_type is not RawJson:
-        return build_body_decoder(body_type)
+        return build_body_decoder(body_type, max_depth)
     # Decoding skips nothing: what is stored as it is must be whole and UTF-8 for those who read it.
-    check = build_body_decoder(dict[str, Any])
+    check = build_body_decoder(dict[str, Any], max_depth)
 
     def decode_raw(data: bytes) -> RawJson:
         check(data)

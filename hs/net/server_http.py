@@ -15,8 +15,8 @@ from hs.net.spool import Body, leave_memory
 
 T = TypeVar("T")
 
-# What we pass on can be encoded again from anywhere, however deep the stack is there.
-MAX_DEPTH: Final = 256
+# Events have 512 levels at most (canonical JSON), answers some more around them; Python gives up at 1,000.
+MAX_DEPTH: Final = 520
 # Addresses of one server that are tried for one request.
 MAX_TRIES: Final = 4
 _MAX_TEXT: Final = 200

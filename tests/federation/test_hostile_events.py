@@ -1,7 +1,7 @@
 """Whatever events another server sends into a room: the room lives on, and all that was taken can be served."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from hs._fast import canonical_json
 from hs.matrix.request_auth import sign_request
 from tests.eyes import Eyes
-from tests.fuzz.strange_events import KINDS, with_strange_content, with_strange_fields, write
+from tests.fuzz.strange_events import KINDS, sign, with_strange_content, with_strange_fields, write
 from tests.people import Answer, Person, Town, path
 from tests.remote_room import RemoteRoom
+from tests.remote_scripts import reply
 from tests.remote_server import RemoteServer
 
 MakeRemote = Callable[..., Awaitable[RemoteServer]]
@@ -174,3 +176,102 @@ async def test_a_server_that_branches_without_end_stops_nobody_else(
     taken = [event for event in state if event["type"] == "org.example.state"]
     assert 40 <= len(taken) <= 60
     await stage.check(ids)
+
+
+def _bombs(room: RemoteRoom, sender: str) -> Iterator[Any]:
+    """Events that are large, deep, at the limits, or speak of themselves."""
+    server = sender.partition(":")[2]
+    for depth in (50, 253, 254, 255, 500, 510):
+        yield room.forge(sender, content={"x": json.loads("[" * depth + "]" * depth)})
+    for size in (65_536, 65_537, 200_000):
+        pdu = room.forge(sender, content={"body": ""})
+        room_left = size - len(canonical_json.encode(pdu))
+        yield room.forge(sender, content={"body": "x" * room_left})
+    for length in (254, 255, 256):
+        yield room.forge(sender, "t" * length, state_key="s" * length)
+        yield room.forge(sender, "é" * (length // 2) + "x" * (length % 2))
+        yield room.forge(sender, "a", state_key="é" * (length // 2) + "x" * (length % 2))
+        yield room.forge("@" + "u" * (length - len(server) - 2) + ":" + server)
+    right = room.forge(sender)
+    last, auth = right["prev_events"], right["auth_events"]
+    strangers = [f"$made-up-{number}:{server}" for number in range(30)]
+    made_up = [[id, {}] for id in strangers] if room.version.has_reference_pairs else strangers
+    for prev in ([], last * 20, last * 21, last + made_up[:19], made_up[:20]):
+        yield room.forge(sender, prev_events=prev)
+    for rests_on in ([], auth * 3, auth[:1] * 10, auth[:1] * 11, auth + made_up[:1], last, auth + last):
+        yield room.forge(sender, auth_events=rests_on)
+    own = right.get("event_id", "$" + "x" * 43)
+    for key in ("prev_events", "auth_events"):
+        yield room.forge(sender, **{key: [[own, {}]] if room.version.has_reference_pairs else [own]})
+    many = {f"ed25519:{number}": "A" * 86 for number in range(500)}
+    yield right | {"signatures": {server: right["signatures"][server] | many}}
+    yield right | {
+        "signatures": right["signatures"] | {f"s{number}.example": {"a:b": "x"} for number in range(1500)}
+    }
+    yield right | {"signatures": {server: {"rsa:1": "x", "ed25519:": "", "ed25519:\x00": "\x00"}}}
+    yield right | {"signatures": {"\x00": {"\x00": "\x00"}} | right["signatures"]}
+    for hashes in ({}, {"sha256": ""}, {"sha256": "\x00"}, {"md5": "x"}, {"sha256": "x" * 43, "sha512": 5}):
+        yield right | {"hashes": hashes}
+
+
+@pytest.mark.parametrize("version_id", ["1", "3", "6", "11", "12"])
+async def test_large_deep_and_circular_events(
+    federated_town: Town, make_remote: MakeRemote, version_id: str
+) -> None:
+    stage = await Stage.open(federated_town, make_remote, version_id)
+    for method, part in (("POST", "/get_missing_events/"), ("GET", "/state_ids/"), ("GET", "/event_auth/")):
+        stage.remote.script(
+            method, part, reply({"events": [], "pdu_ids": [], "auth_chain_ids": [], "auth_chain": []})
+        )
+    taken = []
+    for bomb in _bombs(stage.room, stage.mallory):
+        taken += await stage.throw([bomb])
+    await stage.check(taken)
+
+
+UNSIGNED = {
+    "transaction_id": "stolen", "age": -5, "age_ts": 1, "prev_content": {"x": 1}, "membership": "ban",
+    "redacted_because": {"type": "m.room.redaction", "content": {}}, "redacted_by": "$x", "prev_sender": "@a:b",
+    "m.relations": {"m.annotation": {"chunk": [{"key": "x", "count": 1000}]}}, "invite_room_state": [], "org.example": 1,
+    "replaces_state": "$x",
+}  # fmt: skip
+
+
+async def test_what_is_unsigned_is_nobody_elses_to_say(federated_town: Town, make_remote: MakeRemote) -> None:
+    stage = await Stage.open(federated_town, make_remote, "12")
+    room = stage.room
+    said = room.say(stage.mallory, "hello")
+    top = {"age_ts": 1, "user_id": "@a:b", "org.example.extra": 1, "redacted_because": {}, "event_id": "$lie"}
+    [event_id] = await stage.throw([said.pdu | {"unsigned": UNSIGNED}])
+    forged = sign(room, room.forge(stage.mallory) | top | {"unsigned": UNSIGNED}, stage.remote.name)
+    extra_id = room.parse(forged).event_id
+    assert await stage.throw([forged]) == [extra_id]
+    eyes = Eyes(stage.alice)
+    for shown in (
+        await eyes.event(room.room_id, event_id),
+        await eyes.event(room.room_id, extra_id),
+        (await stage.alice.get("rooms", room.room_id, "event", extra_id)).body,
+        (await stage.alice.get("rooms", room.room_id, "context", extra_id)).body["event"],
+    ):
+        assert not shown["unsigned"].keys() & (UNSIGNED.keys() - {"age", "membership"}), shown
+        assert shown["unsigned"].get("membership") != "ban"
+        assert shown["unsigned"].get("age", 0) >= 0
+        assert shown["event_id"] in (event_id, extra_id)
+        assert not shown.keys() & {"redacted_because", "user_id", "org.example.extra", "age_ts"}, shown
+
+
+@pytest.mark.parametrize("depth", [253, 254, 500, 510])
+async def test_nobody_is_kept_out_of_a_room_by_something_deep_in_it(
+    federated_town: Town, remote: RemoteServer, depth: int
+) -> None:
+    bob, room, alice = await federated_town.person("bob"), remote.make_room(), remote.user("alice")
+    deep = json.loads("[" * depth + "]" * depth)
+    room.send("org.example.deep", alice, {"x": deep}, state_key="")
+    joined = await bob.ask("POST", "join", room.room_id, query={"via": remote.name})
+    assert joined.status == 200, joined
+    assert (await bob.sync())["rooms"]["join"].keys() == {room.room_id}
+    # What clients may say gets through to other servers.
+    content = {"body": "deep", "x": json.loads("[" * 254 + "]" * 254)}
+    sent = await bob.put("rooms", room.room_id, "send", "m.room.message", "1", body=content)
+    assert sent.status == 200, sent
+    await remote.wait_for_pdu(lambda pdu: pdu["content"].get("body") == "deep")
