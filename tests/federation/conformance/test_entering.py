@@ -102,10 +102,6 @@ async def test_an_answer_to_a_join_is_whole(federated_town: Town, remote: Remote
     assert body["event"]["state_key"] == bob
     if body["members_omitted"]:
         assert federated_town.server_name in body["servers_in_room"]
-    known = {
-        remote.world.rooms[room_id].parse(e).event_id if room_id in remote.world.rooms else None for e in ()
-    }
-    assert known == set()
     members = [e["state_key"] for e in body["state"] if e["type"] == "m.room.member"]
     assert members == [alice.user_id]
 
@@ -192,13 +188,12 @@ async def test_the_banned_do_not_come_in_by_another_template(
     assert (await alice.state(room_id, "m.room.member", charlie))["membership"] == "ban"
 
 
-@pytest.mark.parametrize("v", ["v1", "v2"])
-@pytest.mark.parametrize("what", ["join", "leave", "knock"])
+@pytest.mark.parametrize(
+    ("what", "v"), [("join", "v1"), ("join", "v2"), ("leave", "v1"), ("leave", "v2"), ("knock", "v1")]
+)
 async def test_only_what_the_path_says_is_taken(
     federated_town: Town, remote: RemoteServer, what: str, v: str
 ) -> None:
-    if (what, v) == ("knock", "v2"):
-        pytest.skip("there is no such operation")
     probe = await in_ours(federated_town, remote)
     guest, room = probe.guest, probe.room
     events = [room.forge(guest), room.forge(guest, "m.room.member", content={"body": "no state"})]

@@ -287,3 +287,37 @@ async def test_who_joins_after_a_denial_knows_of_it(
         assert await person.state(room_id, "m.room.server_acl") == content
         found = await person.get("rooms", room_id, "event", said.event_id)
         assert found.error == (404, "M_NOT_FOUND")
+
+
+async def test_spaces_across_servers(federated_town: Town, other: Town) -> None:
+    alice, bob = await federated_town.person("alice"), await other.person("bob")
+    visible = {
+        "type": "m.room.history_visibility",
+        "state_key": "",
+        "content": {"history_visibility": "world_readable"},
+    }
+
+    async def make(person: Person, is_space: bool) -> str:
+        content = {"type": "m.space"} if is_space else {}
+        return await person.create_room(
+            preset="public_chat", creation_content=content, initial_state=[visible]
+        )
+
+    root, sub = await make(alice, True), await make(alice, True)
+    near = [await make(alice, False) for _ in range(2)]
+    far_sub, far = await make(bob, True), [await make(bob, False) for _ in range(2)]
+    links = [
+        (alice, root, near[0], federated_town),
+        (alice, root, sub, federated_town),
+        (alice, root, far[0], other),
+    ]
+    links += [
+        (alice, sub, far_sub, other),
+        (alice, sub, far[1], other),
+        (bob, far_sub, near[1], federated_town),
+    ]
+    for person, parent, child, town in links:
+        answer = await person.set_state(parent, "m.space.child", {"via": [town.server_name]}, child)
+        assert answer.status == 200, answer
+    answer = await alice.raw("GET", f"/_matrix/client/v1/rooms/{root}/hierarchy?limit=50")
+    assert {room["room_id"] for room in answer.body["rooms"]} == {root, sub, far_sub, *near, *far}
