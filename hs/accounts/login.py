@@ -41,7 +41,8 @@ class Login:
     async def check_password(self, user: str, password: str) -> str:
         """The user id of who has this password; `user` is a user id or its localpart.
 
-        Raises Forbidden, alike for an unknown user and a wrong password, UserDeactivated for a closed account.
+        Raises Forbidden, alike for an unknown user and a wrong password. A closed account is told of whatever the
+        password is, UserDeactivated: nothing is kept that could be compared.
         """
         row = await self._find(user)
         if row is not None and row.is_deactivated:

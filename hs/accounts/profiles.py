@@ -25,9 +25,9 @@ MAX_URL_BYTES = 1024
 # Spec: "the total profile MUST be under 64 KiB".
 MAX_PROFILE_BYTES = 64 * 1024 - 1
 MAX_FIELD_NAME_BYTES = 255
-# Spec: appendices "Common Namespaced Identifier Grammar".
 # Spec: content repository "Matrix Content (mxc://) URIs".
 _MXC = re.compile(r"mxc://[^/\s]+/[^/\s]+")
+# Spec: appendices "Common Namespaced Identifier Grammar".
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
 

@@ -66,7 +66,7 @@ class Wish:
     """The account that a session of registration is for: what one request says, the next may leave out."""
 
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     device_id: str | None = None
     device_name: str | None = None
     # Once it is made: a client that missed the answer asks again.

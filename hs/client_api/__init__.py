@@ -1,12 +1,17 @@
 """The client-server API: one module for each section of the specification, one class of endpoints in each.
 
-    versions, small_answers   what this server is and has
-    login, registration, account, devices   accounts and sessions
-    profile, account_data, filters, push_rules   what users keep here
-    rooms, membership, send, directory      rooms: made, entered, filled, found
-    sync                                    what is new
+    versions, small_answers                         what this server is and has
+    login, registration, account, devices, openid   accounts and sessions
+    profile, account_data, tags, filters, push_rules   what users keep here
+    rooms, upgrade, membership, send, typing, receipts   rooms: made, entered, filled
+    directory, spaces                               rooms: found
+    sync, old_sync, presence, notifications         what is new
+    events_read, messages, relations, timestamps    what was said
+    reports, moderation                             what administrators see and do
 
-    paths, own_user, room_params              what several of them check in the same way
+    compiled_filters                                filters of /sync, ready to be used
+    member_events                                   m.room.member sent as state
+    paths, own_user, room_params                    what several of them check in the same way
 
 Rules:
 - An endpoint checks what the types of its parameters cannot say, calls one service below, and shapes the

@@ -1,5 +1,6 @@
 """The caller's devices. Spec: client-server-api module "Device Management"."""
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -68,7 +69,8 @@ class DevicesApi:
     async def post_delete_devices(self, caller: Caller, body: DeleteDevicesBody) -> Empty:
         """End the sessions of several devices and forget them."""
         # What was proven for these devices is not good for others.
-        operation = f"delete devices {hash(frozenset(body.devices))}"
+        named = sha256(msgspec.json.encode(sorted(set(body.devices)))).hexdigest()
+        operation = f"delete devices {named}"
         await self._auth.check_password(operation, caller.user_id, body.auth)
         await self._devices.delete(caller.user_id, body.devices)
         return Empty()

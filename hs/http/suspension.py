@@ -31,6 +31,9 @@ BARRED = frozenset(
         "delete_profile_field",
         "put_alias",
         "put_visibility",
+        # What is shown beside a name at once.
+        "put_presence",
+        "put_typing",
     }
 )
 

@@ -58,6 +58,8 @@ async def test_suspended_users_can_do_nothing_that_others_see(town: Town) -> Non
         await alice.post("rooms", room, "kick", body={"user_id": bob.user_id}),
         await alice.post("rooms", room, "ban", body={"user_id": bob.user_id}),
         await alice.post("rooms", room, "unban", body={"user_id": bob.user_id}),
+        await alice.put("presence", alice.user_id, "status", body={"presence": "online", "status_msg": "x"}),
+        await alice.put("rooms", room, "typing", alice.user_id, body={"typing": True, "timeout": 1000}),
         await alice.post("rooms", room, "upgrade", body={"new_version": "12"}),
         await alice.put("rooms", room, "send", "m.room.message", "t", body=text),
         await alice.post("rooms", room, "send", "m.room.message", body=text),
