@@ -10,7 +10,7 @@ import msgspec
 from hs.client_api.paths import v3
 from hs.client_api.room_params import get_own_room, get_room
 from hs.directory.aliases import AliasDirectory
-from hs.directory.public_rooms import PublicRooms, search_of
+from hs.directory.public_rooms import ListBody, PublicRooms
 from hs.directory.remote_lists import RemoteLists
 from hs.http.endpoint import Auth, Caller, Empty, endpoint
 from hs.matrix.errors import NotFound
@@ -42,23 +42,6 @@ class ServerQuery(msgspec.Struct):
     """Whose list to show."""
 
     server: str | None = None
-
-
-class ListFilter(msgspec.Struct):
-    """Which rooms to show."""
-
-    generic_search_term: str | None = None
-    room_types: list[str | None] | None = None
-
-
-class ListBody(msgspec.Struct):
-    """The body of POST /publicRooms."""
-
-    limit: int | None = None
-    since: str | None = None
-    filter: ListFilter | None = None
-    include_all_networks: bool = False
-    third_party_instance_id: str | None = None
 
 
 class DirectoryApi:
@@ -124,19 +107,14 @@ class DirectoryApi:
         if query.server is not None and query.server != self._server_name:
             request = {"limit": query.limit, "since": query.since}
             return await self._ask(None if caller is None else query.server, request)
-        return await self._public_rooms.list_page(search_of(None, None), query.limit, query.since)
+        return await self._public_rooms.list_wanted(ListBody(query.limit, query.since))
 
     @endpoint("POST", *v3("/publicRooms"), auth=Auth.USER, limit="other")
     async def post_public_rooms(self, caller: Caller, query: ServerQuery, body: ListBody) -> dict[str, Any]:
         """The published rooms that match a filter."""
         if query.server is not None and query.server != self._server_name:
             return await self._ask(query.server, msgspec.to_builtins(body))
-        if body.third_party_instance_id and not body.include_all_networks:
-            # Rooms of other networks come with application services, and there are none yet.
-            return {"chunk": [], "total_room_count_estimate": 0}
-        wanted = body.filter or ListFilter()
-        search = search_of(wanted.generic_search_term, wanted.room_types)
-        return await self._public_rooms.list_page(search, body.limit, body.since)
+        return await self._public_rooms.list_wanted(body)
 
     async def _ask(self, server: str | None, request: dict[str, Any]) -> dict[str, Any]:
         if self._remote_lists is None or server is None:

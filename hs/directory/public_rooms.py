@@ -4,10 +4,11 @@ Spec: client-server-api "Published room directory".
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from cachetools import LRUCache
 
 from hs.matrix.errors import InvalidParam
@@ -19,6 +20,7 @@ from hs.storage.rooms import RoomStore
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 100
 
+_MOST_TYPES = 100
 # An entry is about 500 bytes; servers publish some thousand rooms at most.
 _CACHED_ENTRIES = 20_000
 
@@ -35,6 +37,23 @@ _TYPES = (
 # In an entry, never told: users of other servers cannot join the room.
 _OURS_ALONE = "hs.ours_alone"
 _TOKEN = re.compile(r"([np])(\d{1,18})\.(\d{1,18})")
+
+
+class ListFilter(msgspec.Struct):
+    """Which rooms to show."""
+
+    generic_search_term: str | None = None
+    room_types: list[str | None] | None = None
+
+
+class ListBody(msgspec.Struct):
+    """The body of POST /publicRooms, of users and of servers."""
+
+    limit: int | None = None
+    since: str | None = None
+    filter: ListFilter | None = None
+    include_all_networks: bool = False
+    third_party_instance_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +91,21 @@ class PublicRooms:
         # By the numbers of the state events an entry is made of: what they say never changes.
         self._entries: LRUCache[tuple[int, ...], dict[str, Any]] = LRUCache(_CACHED_ENTRIES)
 
-    async def list_page(self, search: Search, limit: int | None, since: str | None) -> dict[str, Any]:
-        """A page as the body of /publicRooms; InvalidParam for a token that is none.
+    async def list_wanted(self, wanted: ListBody, *, is_for_servers: bool = False) -> dict[str, Any]:
+        """A page as the body of /publicRooms; InvalidParam for a token that is none, or a negative limit.
 
         Tokens name a place in the order, not an offset: rooms that come and go between two pages
         neither repeat nor hide others.
         """
-        count = DEFAULT_LIMIT if limit is None else limit
-        if count < 0:
-            raise InvalidParam("limit must not be negative")
-        count = min(count, MAX_LIMIT)
-        backwards, edge = _parse_token(since)
+        if wanted.third_party_instance_id and not wanted.include_all_networks:
+            # Rooms of other networks come with application services, and there are none yet.
+            return {"chunk": [], "total_room_count_estimate": 0}
+        count = check_limit(wanted.limit)
+        if is_for_servers:
+            # Spec: 0, the default, is no limit.
+            count = count or DEFAULT_LIMIT
+        search = _search_of(wanted.filter or ListFilter(), is_for_servers)
+        backwards, edge = _parse_token(wanted.since)
         state = await self._store.list_published_state(_TYPES)
         joined = await self._store.count_joined(list(state))
         entries = await self._load_entries(state)
@@ -189,8 +212,14 @@ def _parse_token(since: str | None) -> tuple[bool, _Place | None]:
     return match[1] == "p", _Place(int(match[2]), int(match[3]))
 
 
-def search_of(
-    term: str | None, room_types: Sequence[str | None] | None, *, is_for_servers: bool = False
-) -> Search:
-    """The search that a filter asks for."""
-    return Search(term or "", None if room_types is None else frozenset(room_types), is_for_servers)
+def check_limit(limit: int | None) -> int:
+    """How many rooms to show for the limit that somebody asks for; InvalidParam for a negative one."""
+    count = DEFAULT_LIMIT if limit is None else limit
+    if count < 0:
+        raise InvalidParam("limit must not be negative")
+    return min(count, MAX_LIMIT)
+
+
+def _search_of(wanted: ListFilter, is_for_servers: bool) -> Search:
+    types = None if wanted.room_types is None else frozenset(wanted.room_types[:_MOST_TYPES])
+    return Search(wanted.generic_search_term or "", types, is_for_servers)

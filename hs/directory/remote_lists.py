@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hs.directory.public_rooms import DEFAULT_LIMIT, MAX_LIMIT
+from hs.directory.public_rooms import DEFAULT_LIMIT, check_limit
 from hs.matrix.errors import NotFound
 from hs.matrix.ids import is_server_name
 from hs.net.bounds import Bounds
@@ -51,9 +51,9 @@ class RemoteLists:
     async def list_page(self, server_name: str, request: dict[str, Any]) -> dict[str, Any]:
         """A page of the server's list; `request` is the body of a client's POST /publicRooms.
 
-        Raises NotFound where the server cannot be asked or makes no sense.
+        Raises NotFound where the server cannot be asked or makes no sense, InvalidParam for a negative limit.
         """
-        limit = min(request.get("limit") or DEFAULT_LIMIT, MAX_LIMIT)
+        limit = check_limit(request.get("limit")) or DEFAULT_LIMIT
         body = {key: value for key, value in request.items() if value is not None} | {"limit": limit}
         if not is_server_name(server_name):
             raise NotFound("that is no server's name")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hs.directory.aliases import AliasDirectory, RoomFacts
-from hs.directory.public_rooms import PublicRooms, Search, build_entry
+from hs.directory.public_rooms import ListBody, ListFilter, PublicRooms, build_entry
 from hs.engine import Engine
 from hs.matrix.errors import Forbidden, InvalidParam, NotFound, RoomInUse
 from hs.rooms.create import CreateRoom
@@ -33,8 +33,8 @@ class Place:
         room_id = await self.engine.creator.create(ALICE, body, alias=alias, on_write=on_write)
         return await self.engine.rooms.get(room_id)
 
-    async def shown(self, search: Search | None = None) -> list[str]:
-        page = await self.public_rooms.list_page(search or Search(), None, None)
+    async def shown(self, term: str | None = None) -> list[str]:
+        page = await self.public_rooms.list_wanted(ListBody(filter=ListFilter(term)))
         return [entry["room_id"] for entry in page["chunk"]]
 
 
@@ -72,11 +72,11 @@ async def test_an_alias_goes_when_somebody_who_may_removes_it(place: Place) -> N
 
 async def test_an_entry_follows_the_state_without_being_told(place: Place) -> None:
     room = await place.create(visibility="public", name="Before")
-    assert await place.shown(Search("before")) == [room.room_id]
+    assert await place.shown("before") == [room.room_id]
     draft = Draft("m.room.name", ALICE, {"name": "After"}, state_key="")
     await place.engine.writer.send(room, draft)
-    assert await place.shown(Search("before")) == []
-    assert await place.shown(Search("AFTER")) == [room.room_id]
+    assert await place.shown("before") == []
+    assert await place.shown("AFTER") == [room.room_id]
 
 
 async def test_an_unpublished_or_empty_room_is_not_shown(place: Place) -> None:
@@ -92,7 +92,7 @@ async def test_an_unpublished_or_empty_room_is_not_shown(place: Place) -> None:
 @pytest.mark.parametrize("since", ["x", "n1", "p1.", "n1.2.3", "n-1.2", "n9" + "9" * 30 + ".1"])
 async def test_a_token_of_another_list_is_refused(place: Place, since: str) -> None:
     with pytest.raises(InvalidParam):
-        await place.public_rooms.list_page(Search(), None, since)
+        await place.public_rooms.list_wanted(ListBody(since=since))
 
 
 def test_what_a_state_event_should_not_hold_is_not_shown() -> None:

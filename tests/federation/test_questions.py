@@ -241,6 +241,8 @@ async def test_our_people_ask_about_others(federated_town: Town, remote: RemoteS
     room.send("m.room.name", alice, {"name": "Far away"}, state_key="")
     listed = await bob.get("publicRooms", server=remote.name)
     assert [(room["room_id"], room["name"]) for room in listed.body["chunk"]] == [(room.room_id, "Far away")]
+    negative = await bob.get("publicRooms", server=remote.name, limit="-1")
+    assert negative.error == (400, "M_INVALID_PARAM")
 
 
 async def test_what_passes_of_others_is_seen(inside: Inside) -> None:

@@ -72,7 +72,37 @@ async def test_published_rooms_that_others_may_join(federated_town: Town, asker:
     assert len(page["chunk"]) == 1
     none = (await asker.get("publicRooms", third_party_instance_id="irc")).body
     assert none["chunk"] == []
-    assert (await asker.get("publicRooms", since="x")).error == (400, "M_INVALID_PARAM")
+    for query in ({"since": "x"}, {"limit": "-1"}):
+        assert (await asker.get("publicRooms", **query)).error == (400, "M_INVALID_PARAM")
+    assert len((await asker.get("publicRooms", limit="0")).body["chunk"]) >= 1
+
+
+async def test_published_rooms_are_paged_back_and_forth(federated_town: Town, asker: Asker) -> None:
+    alice = await federated_town.person("alice")
+    word = alice.user_id[1:].partition(":")[0]
+    options: dict[str, Any] = {"preset": "public_chat", "visibility": "public"}
+    rooms = [await alice.create_room(name=f"{word} {number}", **options) for number in range(3)]
+    space = await alice.create_room(name=word, creation_content={"type": "m.space"}, **options)
+
+    async def ask(*room_types: str | None, **more: Any) -> Any:
+        wanted = {"generic_search_term": word, "room_types": list(room_types)}
+        return (await asker.post("publicRooms", body={"filter": wanted} | more)).body
+
+    def ids(page: Any) -> list[str]:
+        return [room["room_id"] for room in page["chunk"]]
+
+    assert ids(await ask("m.space")) == [space]
+    assert ids(await ask()) == []
+    forth = [await ask(None, limit=2)]
+    forth.append(await ask(None, limit=2, since=forth[0]["next_batch"]))
+    assert [ids(page) for page in forth] == [rooms[:2], rooms[2:]]
+    assert "next_batch" not in forth[1]
+    assert "prev_batch" not in forth[0]
+    back = await ask(None, limit=2, since=forth[1]["prev_batch"])
+    assert (ids(back), back["next_batch"]) == (rooms[:2], forth[0]["next_batch"])
+    assert ids(await ask(None, third_party_instance_id="irc")) == []
+    everywhere = await ask(None, third_party_instance_id="irc", include_all_networks=True)
+    assert ids(everywhere) == rooms
 
 
 async def make_space(alice: Person, *children: str, **options: Any) -> str:
