@@ -61,14 +61,18 @@ class Storm:
         await self._insist(person, "POST", "join", room_id, body={})
 
     async def _insist(self, person: Person, method: str, *parts: str, body: Any, **how: Any) -> Answer:
+        is_repeated = False
         while True:
             try:
                 answer = await person.ask(method, *parts, body=body, **how)
             except (aiohttp.ClientError, ConnectionError):
                 # It is down; nothing tells when it is up again.
                 await asyncio.sleep(0.2)
+                is_repeated = True
                 continue
-            assert answer.status == 200, answer
+            # Nobody leaves twice: the first time may have come through without an answer.
+            has_left = is_repeated and parts[-1] == "leave" and answer.status == 403
+            assert answer.status == 200 or has_left, answer
             self.answered += 1
             if self.answered >= KILLED_AFTER:
                 self.is_late.set()
