@@ -24,8 +24,8 @@ from hs.matrix.errors import Forbidden, InvalidParam, Unknown
 
 _PATH = "/_synapse/admin/v1/register"
 _NONCE_LIFETIME_S = 60.0
-# Anybody may ask for nonces: the oldest make room for new ones.
-_MAX_NONCES = 10_000
+# Accounts that are made within a minute: a password alone takes some milliseconds.
+_MAX_USED = 10_000
 
 
 class SecretRegisterBody(msgspec.Struct):
@@ -57,24 +57,24 @@ class RegisterApi:
         self._login = login
         self._limiter = limiter
         self._secret = shared_secret.encode()
-        self._nonces: TTLCache[str, None] = TTLCache(_MAX_NONCES, _NONCE_LIFETIME_S, clock)
+        self._clock = clock
+        # Anybody may ask for nonces, so nothing is kept of those: they are signed, and only used ones are remembered.
+        self._nonce_key = secrets.token_bytes(32)
+        self._used: TTLCache[str, None] = TTLCache(_MAX_USED, 2 * _NONCE_LIFETIME_S, clock)
 
     # Scripts make accounts by the thousand, so only wrong MACs count against a limit.
     @endpoint("GET", _PATH, auth=Auth.NONE, limit=None)
     async def get_nonce(self) -> dict[str, Any]:
         """A nonce, good for one registration within a minute."""
         self._check_enabled()
-        nonce = secrets.token_hex(32)
-        self._nonces[nonce] = None
-        return {"nonce": nonce}
+        return {"nonce": self._sign_nonce(f"{int(self._clock() * 1000):x}-{secrets.token_hex(16)}")}
 
     @endpoint("POST", _PATH, auth=Auth.NONE, limit=None)
     async def post_register(self, client: ClientInfo, body: SecretRegisterBody) -> dict[str, Any]:
         """The new account, with a session."""
         self._check_enabled()
-        if body.nonce not in self._nonces:
+        if not self._is_fresh(body.nonce):
             raise Unknown("unrecognised nonce")
-        del self._nonces[body.nonce]
         if "\x00" in body.username or "\x00" in body.password:
             # Nor could the MAC tell where one ends and the next begins.
             raise InvalidParam("names and passwords hold no NUL characters")
@@ -82,6 +82,7 @@ class RegisterApi:
         if not hmac.compare_digest(self._mac(body).encode(), body.mac.lower().encode()):
             self._limiter.check_address("login", client.address)
             raise Forbidden("the MAC is wrong")
+        self._used[body.nonce] = None
         if body.user_type not in (None, "bot", "support"):
             raise InvalidParam("unknown user_type")
         user_id = await self._registration.register(
@@ -102,6 +103,17 @@ class RegisterApi:
         if body.user_type:
             parts.append(body.user_type)
         return hmac.new(self._secret, "\x00".join(parts).encode(), hashlib.sha1).hexdigest()
+
+    def _sign_nonce(self, text: str) -> str:
+        return f"{text}-{hmac.new(self._nonce_key, text.encode(), hashlib.sha256).hexdigest()}"
+
+    def _is_fresh(self, nonce: str) -> bool:
+        """Whether we have given this nonce within the last minute, and it has made no account yet."""
+        text = nonce.rpartition("-")[0]
+        if not hmac.compare_digest(self._sign_nonce(text).encode(), nonce.encode()):
+            return False
+        given_ms = int(text.partition("-")[0], 16)
+        return nonce not in self._used and self._clock() - given_ms / 1000 < _NONCE_LIFETIME_S
 
     def _check_enabled(self) -> None:
         if not self._secret:

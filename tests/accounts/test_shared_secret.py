@@ -92,6 +92,19 @@ async def test_a_nonce_is_good_once_and_for_a_minute(accounts: AccountServer, to
     assert (await send(town, body)).error == (400, "M_UNKNOWN")
 
 
+async def test_strangers_that_ask_for_nonces_push_nobody_out(town: Town) -> None:
+    [nonce, *others] = [await fetch_nonce(town) for _ in range(50)]
+    assert len({nonce, *others}) == 50
+    body = {"username": "alice", "password": "p"}
+    for made_up in ("", "x", "-", "1-2-3", nonce[:-1], nonce + "0", "f" + nonce, "ü-" + nonce):
+        mac = sign(made_up, "alice", "p", "notadmin")
+        assert (await send(town, body | {"nonce": made_up, "mac": mac})).error == (400, "M_UNKNOWN"), made_up
+    # Who guesses uses up no nonce of somebody else, either.
+    assert (await send(town, body | {"nonce": nonce, "mac": "guess"})).error == (403, "M_FORBIDDEN")
+    mac = sign(nonce, "alice", "p", "notadmin")
+    assert (await send(town, body | {"nonce": nonce, "mac": mac})).status == 200
+
+
 async def test_nuls_cannot_move_the_border_between_name_and_password(town: Town) -> None:
     nonce = await fetch_nonce(town)
     mac = sign(nonce, "a", "b", "c", "notadmin")
