@@ -1,12 +1,16 @@
 """What is written to standard error: text for people, JSON lines for machines."""
 
 import logging
+import re
 import sys
 import time
 
 import msgspec
 
 from hs.config import LogConfig
+
+# Ends of lines, escape sequences of terminals, and what turns the direction of text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,13 +30,22 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class TextFormatter(logging.Formatter):
+    """One line for people; what servers and clients have named stays on it, whatever characters it has."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without the traceback; control characters are written as escapes."""
+        line = super().formatMessage(record)
+        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+
+
 def set_up_logging(config: LogConfig) -> None:
     """Send all records of the wanted level to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     if config.format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())

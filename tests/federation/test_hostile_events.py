@@ -275,3 +275,24 @@ async def test_nobody_is_kept_out_of_a_room_by_something_deep_in_it(
     sent = await bob.put("rooms", room.room_id, "send", "m.room.message", "1", body=content)
     assert sent.status == 200, sent
     await remote.wait_for_pdu(lambda pdu: pdu["content"].get("body") == "deep")
+
+
+@pytest.mark.parametrize("version_id", ["1", "2"])
+async def test_an_id_that_was_taken_stays_with_its_event(
+    federated_town: Town, make_remote: MakeRemote, version_id: str
+) -> None:
+    stage = await Stage.open(federated_town, make_remote, version_id)
+    room, eyes = stage.room, Eyes(stage.alice)
+    ours = await stage.alice.say(room.room_id, "ours")
+    gina = stage.good_room.say(stage.good.user("gina"), "hers")
+    await stage.good.send(stage.town.server_name, gina)
+    own = room.say(stage.mallory, "first")
+    await stage.throw([own.pdu])
+    for event_id in (ours, gina.event_id, own.event_id):
+        lie = room.forge(stage.mallory, event_id=event_id, content={"msgtype": "m.text", "body": "instead"})
+        await stage.throw([lie, room.forge(stage.mallory, "m.room.topic", event_id=event_id, state_key="")])
+    await stage.check([])
+    for event_id, text in ((ours, "ours"), (gina.event_id, "hers"), (own.event_id, "first")):
+        shown = await eyes.event(room.room_id, event_id)
+        assert shown["content"]["body"] == text
+    assert "instead" not in eyes.texts(room.room_id)
