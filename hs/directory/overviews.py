@@ -34,7 +34,6 @@ class Overview:
     room: RoomInfo
     entry: dict[str, Any]
     membership: str | None
-    children: tuple[EventRecord, ...]
     is_accessible: bool
 
 
@@ -50,6 +49,12 @@ class RoomOverviews:
         """The overview of one room for a user."""
         return (await self._build(user_id, {room.room_nid: room}))[room.room_nid]
 
+    async def list_children(self, room: RoomInfo) -> list[EventRecord]:
+        """The m.space.child events of a space; of no more rooms than are looked at are these ever in memory."""
+        nids = await self._store.list_children(room.room_nid)
+        records = await self._events.get_many(nids)
+        return [records[nid] for nid in nids if nid in records]
+
     async def list_known(self, user_id: str, room_ids: Sequence[str]) -> dict[str, Overview]:
         """The overviews of those of the rooms that this server knows, by id."""
         nids = await self._store.list_nids(room_ids)
@@ -60,9 +65,7 @@ class RoomOverviews:
         if not rooms:
             return {}
         parts = await self._store.list_parts(user_id, list(rooms), _TYPES)
-        records = await self._events.get_many(
-            [nid for part in parts.values() for nid in (*part.state.values(), *part.children)]
-        )
+        records = await self._events.get_many([nid for part in parts.values() for nid in part.state.values()])
         entries = {nid: _entry(rooms[nid], part, records) for nid, part in parts.items()}
         allowed = {id for entry in entries.values() for id in entry.get("allowed_room_ids", ())}
         memberships = await self._store.list_memberships_of(user_id, list(allowed)) if allowed else {}
@@ -72,7 +75,6 @@ class RoomOverviews:
                 rooms[nid],
                 entries[nid],
                 part.membership,
-                tuple(records[child] for child in part.children if child in records),
                 is_accessible(entries[nid], part.membership, joined),
             )
             for nid, part in parts.items()

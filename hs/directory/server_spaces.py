@@ -36,18 +36,23 @@ class ServerSpaces:
         root = await self._overviews.get(_NOBODY, room)
         if not await self._list_accessible(origin, [root]):
             raise NotFound("unknown room")
-        events = _children_of(root, suggested_only)
+        events = await self._list_children(root, suggested_only)
         ids = [child.state_key or "" for child in events]
         known = await self._overviews.list_known(_NOBODY, ids)
         ours = [known[id] for id in dict.fromkeys(ids) if id in known and await self._is_current(known[id])]
         accessible = await self._list_accessible(origin, ours)
         return {
-            "room": _describe(root, suggested_only),
-            "children": [_describe(one, suggested_only) for one in ours if one.room.room_nid in accessible],
+            "room": {**root.entry, "children_state": [stripped(event) for event in events]},
+            "children": [one.entry for one in ours if one.room.room_nid in accessible],
             "inaccessible_children": [
                 one.room.room_id for one in ours if one.room.room_nid not in accessible
             ],
         }
+
+    async def _list_children(self, root: Overview, suggested_only: bool) -> list[EventRecord]:
+        if root.entry.get("room_type") != "m.space":
+            return []
+        return list_children(await self._overviews.list_children(root.room), suggested_only=suggested_only)
 
     async def _is_current(self, overview: Overview) -> bool:
         """Whether we know what the room is now."""
@@ -74,14 +79,3 @@ class ServerSpaces:
 def _allowed(entry: Mapping[str, Any]) -> Sequence[str]:
     ids: Sequence[str] = entry.get("allowed_room_ids", ())
     return ids
-
-
-def _describe(overview: Overview, suggested_only: bool) -> dict[str, Any]:
-    events = _children_of(overview, suggested_only)
-    return {**overview.entry, "children_state": [stripped(event) for event in events]}
-
-
-def _children_of(overview: Overview, suggested_only: bool) -> list[EventRecord]:
-    if overview.entry.get("room_type") != "m.space":
-        return []
-    return list_children(overview.children, suggested_only=suggested_only)

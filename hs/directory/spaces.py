@@ -71,7 +71,7 @@ class SpaceTrees:
 
 
 def _children_of(room: TreeRoom, request: TreeRequest) -> list[ChildEvent]:
-    return list_children(room.children, suggested_only=request.suggested_only) if room.is_space else []
+    return list_children(room.children or (), suggested_only=request.suggested_only) if room.is_space else []
 
 
 def _parse_token(request: TreeRequest) -> int:

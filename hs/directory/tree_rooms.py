@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hs.directory.overviews import Overview, RoomOverviews, is_accessible
@@ -24,11 +24,12 @@ class TreeRoom:
 
     room_id: str
     entry: Mapping[str, Any]
-    children: Sequence[ChildEvent]
     is_accessible: bool
-    # How its server describes it, where we are not in it; `children` are of it.
+    # None where they were not looked at yet: `Visit.complete` does that.
+    children: Sequence[ChildEvent] | None = None
+    # The room itself where we are in it, else how its server describes it, or servers that may do so.
+    here: RoomInfo | None = None
     remote: RemoteRoom | None = None
-    # Its server has described it on the way to its parent, without its children.
     servers: Sequence[str] = ()
 
     @property
@@ -81,8 +82,12 @@ class TreeRooms:
         }
         joined = {room_id for room_id, membership in memberships.items() if membership == "join"}
         may_see = is_accessible({"join_rule": "public"} | entry, memberships.get(summary.room_id), joined)
-        children = () if remote is None else remote.children
-        return TreeRoom(summary.room_id, entry, children, may_see, remote, servers)
+        children = None if remote is None else remote.children
+        return TreeRoom(summary.room_id, entry, may_see, children, remote=remote, servers=servers)
+
+    async def load_children(self, room: TreeRoom, here: RoomInfo) -> TreeRoom:
+        """A space that we are in with the rooms that it names."""
+        return replace(room, children=await self._overviews.list_children(here))
 
     async def _is_current(self, room: RoomInfo) -> bool:
         """Whether we know what the room is now."""
@@ -106,8 +111,10 @@ class Visit:
 
     async def complete(self, room: TreeRoom) -> TreeRoom:
         """The room with its children, where they were left out."""
-        if room.remote is not None or not room.servers or not room.is_space:
+        if room.children is not None or not room.is_space:
             return room
+        if room.here is not None:
+            return await self._rooms.load_children(room, room.here)
         return await self._ask(room.room_id, room.servers) or room
 
     async def list_within(self, parent: TreeRoom, children: Sequence[ChildEvent]) -> dict[str, TreeRoom]:
@@ -141,4 +148,4 @@ class Visit:
 
 
 def _tree_room(overview: Overview) -> TreeRoom:
-    return TreeRoom(overview.room.room_id, overview.entry, overview.children, overview.is_accessible)
+    return TreeRoom(overview.room.room_id, overview.entry, overview.is_accessible, here=overview.room)

@@ -17,8 +17,6 @@ class RoomParts:
     membership: str | None
     # By type, those with an empty key.
     state: dict[str, int] = field(default_factory=dict)
-    # The m.space.child events.
-    children: tuple[int, ...] = ()
 
 
 class OverviewStore:
@@ -34,13 +32,10 @@ class OverviewStore:
         rows = await self._database.fetch(
             "SELECT r.room_nid,"
             " (SELECT count(*) FROM memberships WHERE room_nid = r.room_nid AND membership = 'join') AS joined,"
-            " (SELECT membership FROM memberships WHERE room_nid = r.room_nid AND user_id = $1) AS membership,"
-            " ARRAY(SELECT event_nid FROM current_state WHERE room_nid = r.room_nid AND type = 'm.space.child'"
-            "  LIMIT $3) AS children "
+            " (SELECT membership FROM memberships WHERE room_nid = r.room_nid AND user_id = $1) AS membership "
             "FROM unnest($2::bigint[]) AS r (room_nid)",
             user_id,
             room_nids,
-            _MOST_CHILDREN,
         )
         state: dict[int, dict[str, int]] = {}
         for row in await self._database.fetch(
@@ -51,11 +46,18 @@ class OverviewStore:
         ):
             state.setdefault(row["room_nid"], {})[row["type"]] = row["event_nid"]
         return {
-            row["room_nid"]: RoomParts(
-                row["joined"], row["membership"], state.get(row["room_nid"], {}), tuple(row["children"])
-            )
+            row["room_nid"]: RoomParts(row["joined"], row["membership"], state.get(row["room_nid"], {}))
             for row in rows
         }
+
+    async def list_children(self, room_nid: int) -> list[int]:
+        """Numbers of the m.space.child events of a space."""
+        rows = await self._database.fetch(
+            "SELECT event_nid FROM current_state WHERE room_nid = $1 AND type = 'm.space.child' LIMIT $2",
+            room_nid,
+            _MOST_CHILDREN,
+        )
+        return [row["event_nid"] for row in rows]
 
     async def list_nids(self, room_ids: Sequence[str]) -> dict[str, int]:
         """Numbers of those of the rooms that this server knows."""
