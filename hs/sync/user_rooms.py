@@ -22,21 +22,22 @@ class UserRooms:
         self._rooms: LRUCache[str, dict[int, UserRoomRow]] = _ForgettingCache(self._forget)
         self._users: dict[int, set[str]] = {}
         self._tell_forgotten: Callable[[str], None] = lambda user_id: None
-        # Users whose rooms are being read, and whether a commit has touched them meanwhile.
-        self._loading: dict[str, bool] = {}
+        # Readings that are under way, by user; those that a commit has overtaken are not here any more.
+        self._readings: dict[str, set[object]] = {}
 
     async def get(self, user_id: str) -> dict[int, UserRoomRow]:
         """The user's rooms by number, as of the last commit; treat it as read-only."""
         found = self._rooms.get(user_id)
         while found is None:
-            self._loading[user_id] = False
+            reading = object()
+            self._readings.setdefault(user_id, set()).add(reading)
             try:
                 rows = await self._members.list_rooms_of(user_id)
             finally:
-                was_touched = self._loading.pop(user_id, True)
+                is_current = self._end(user_id, reading)
             found = self._rooms.get(user_id)
             # A commit while we were reading may or may not be in what we have read.
-            if found is None and not was_touched:
+            if found is None and is_current:
                 found = {row.room_nid: row for row in rows}
                 self._rooms[user_id] = found
                 for row in rows:
@@ -55,12 +56,11 @@ class UserRooms:
     def on_commit(self, committed: Committed) -> None:
         """Take over new memberships."""
         if committed.is_uncertain:
-            self._loading = dict.fromkeys(self._loading, True)
+            self._readings.clear()
             self._rooms.clear()
         room_nid = committed.room.room_nid
         for change in committed.membership_changes:
-            if change.user_id in self._loading:
-                self._loading[change.user_id] = True
+            self._readings.pop(change.user_id, None)
             rooms = self._rooms.get(change.user_id)
             if rooms is not None:
                 row = UserRoomRow(
@@ -71,6 +71,15 @@ class UserRooms:
                     self._remove(change.user_id, room_nid)
                 else:
                     self._users.setdefault(room_nid, set()).add(change.user_id)
+
+    def _end(self, user_id: str, reading: object) -> bool:
+        """Whether no commit has overtaken the reading."""
+        readings = self._readings.get(user_id, set())
+        is_current = reading in readings
+        readings.discard(reading)
+        if not readings:
+            self._readings.pop(user_id, None)
+        return is_current
 
     def _forget(self, user_id: str, rooms: dict[int, UserRoomRow]) -> None:
         for room_nid in rooms:
