@@ -53,4 +53,7 @@ async def test_pages_of_shared_rooms_have_each_once(store: OverviewStore, limit:
 async def test_who_is_in_no_room_shares_none(store: OverviewStore) -> None:
     assert await store.list_shared("@alice:hs", "@carol:hs", 0, 5) == (0, [])
     assert await store.list_nids(["!1", "!nothing", "!\x00"]) == {"!1": 1}
-    assert await store.list_memberships_of("@alice:hs", ["!1", "!4", "!\x00"]) == {"!1": "join", "!4": "leave"}
+    assert await store.list_memberships_of("@alice:hs", ["!1", "!4", "!\x00"]) == {
+        "!1": "join",
+        "!4": "leave",
+    }
