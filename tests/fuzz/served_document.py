@@ -7,7 +7,9 @@ stands for a thing that exists on the server under test: `fill` puts it in just 
 import json
 import re
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+import requests
 
 from tests.fuzz.hostile import list_endpoints
 from tests.openapi import Operation, expand, operations, without_names
@@ -109,20 +111,21 @@ _OF_OPERATIONS: dict[str, dict[str, list[Any]]] = {
 }
 
 
-def _with_placeholders(value: Any) -> Any:
+def with_placeholders(value: Any) -> Any:
+    """The value with what is in angle brackets as placeholders."""
     if isinstance(value, str):
         return re.sub("<([a-z]+)>", r"hs-known-\1-0", value)
     if isinstance(value, list):
-        return [_with_placeholders(item) for item in value]
+        return [with_placeholders(item) for item in value]
     if isinstance(value, dict):
-        return {key: _with_placeholders(item) for key, item in value.items()}
+        return {key: with_placeholders(item) for key, item in value.items()}
     return value
 
 
 def _or_known(schema: Any, values: list[Any] | None) -> Any:
     if values is None:
         return schema
-    return {"anyOf": [{"enum": _with_placeholders(values)}, schema]}
+    return {"anyOf": [{"enum": with_placeholders(values)}, schema]}
 
 
 def _body_with_known(schema: Any) -> Any:
@@ -167,6 +170,22 @@ def served_document() -> dict[str, Any]:
         operation = operations()[key]
         paths.setdefault(operation.template, {})[operation.method.lower()] = _describe(operation)
     return {"openapi": "3.1.0", "info": {"title": "served", "version": "1"}, "paths": paths}
+
+
+def request_of(case: Any, base_url: str, known: Known) -> tuple[str, str, bytes | None]:
+    """Method, path with query, and body of a case that Schemathesis has made."""
+    kwargs = case.as_transport_kwargs(base_url=base_url)
+    body = kwargs.get("data")
+    if "json" in kwargs:
+        body = json.dumps(kwargs["json"]).encode()
+    elif isinstance(body, str):
+        body = body.encode(errors="replace")
+    elif not isinstance(body, bytes | None):
+        body = json.dumps(body, default=str).encode()
+    url = requests.Request("GET", kwargs["url"], params=kwargs.get("params")).prepare().url or ""
+    parts = urlsplit(fill_path(url, known))
+    path = parts.path + ("?" + parts.query if parts.query else "")
+    return kwargs["method"], path, None if body is None else fill_body(body, known)
 
 
 def fill_path(path: str, known: Known) -> str:

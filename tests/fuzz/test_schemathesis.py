@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -23,7 +22,7 @@ from schemathesis.generation.meta import CoverageScenario, TestPhase
 
 from hs.matrix import errors
 from tests import openapi
-from tests.fuzz.served_document import fill_body, fill_path, served_document
+from tests.fuzz.served_document import request_of, served_document
 from tests.fuzz.world import CLIENT, TIMEOUT_S, World
 from tests.server_process import ServerProcess
 
@@ -83,7 +82,9 @@ class Sender:
 
     def send(self, case: Any) -> None:
         """One request; AssertionError where its answer is not one that the specification allows."""
-        method, path, body = self._request_of(case)
+        method, path, body = request_of(case, self.server.base_url, self.world)
+        # Waiting as long as one is asked to is right, so nobody asks for it here.
+        path = re.sub(r"(?<=[?&]timeout=)\d{2,}", "5", path)
         token = self.world.admin_token if "/admin/" in path else self.world.token
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         request = requests.Request(method, self.server.base_url, headers=headers, data=body).prepare()
@@ -95,22 +96,6 @@ class Sender:
         is_gone = answer.status_code == 401 and "UNKNOWN_TOKEN" in answer.text
         if is_gone or (name in SPENDING and answer.status_code == 200):
             self.world.renew()
-
-    def _request_of(self, case: Any) -> tuple[str, str, bytes | None]:
-        kwargs = case.as_transport_kwargs(base_url=self.server.base_url)
-        body = kwargs.get("data")
-        if "json" in kwargs:
-            body = json.dumps(kwargs["json"]).encode()
-        elif isinstance(body, str):
-            body = body.encode(errors="replace")
-        elif not isinstance(body, bytes | None):
-            body = json.dumps(body, default=str).encode()
-        url = requests.Request("GET", kwargs["url"], params=kwargs.get("params")).prepare().url or ""
-        parts = urlsplit(fill_path(url, self.world))
-        path = parts.path + ("?" + parts.query if parts.query else "")
-        # Waiting as long as one is asked to is right, so nobody asks for it here.
-        path = re.sub(r"(?<=[?&]timeout=)\d{2,}", "5", path)
-        return kwargs["method"], path, None if body is None else fill_body(body, self.world)
 
     def _judge(
         self, case: Any, method: str, path: str, body: bytes | None, answer: requests.Response
