@@ -3,7 +3,7 @@
     answer = await http.request("GET", target, Bounds(2**30, 300), path=path)
     answer = await http.request("GET", "https://a.example/x", Bounds(51_200, 10), redirects=5)
 
-HTTPS only. Addresses go through the guard when a name has been looked up and once more when a socket is made. Answers
+HTTPS only. Addresses go through the guard when a name has been looked up, and all of them when a socket is made. Answers
 are not unpacked: we say that we take them as they are, and who packs them all the same is refused.
 """
 
@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from hs.net.addresses import AddressGuard, parse_ip
+from hs.net.addresses import AddressGuard
 from hs.net.bounds import Bounds
 from hs.net.errors import (
     AddressRefused,
@@ -93,7 +93,6 @@ class HttpClient:
         limits: HttpLimits = HttpLimits(),
     ) -> None:
         self._guard = guard
-        self._connect_timeout_s = limits.connect_timeout_s
         connector = _Connector(
             limits.max_idle_hosts,
             ssl=context,
@@ -109,6 +108,8 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers=_HEADERS,
+            # Of the whole, `request` measures the time.
+            timeout=aiohttp.ClientTimeout(sock_connect=limits.connect_timeout_s),
             max_line_size=_MAX_HEADER,
             max_field_size=_MAX_HEADER,
             read_bufsize=_READ_AHEAD,
@@ -126,27 +127,29 @@ class HttpClient:
 
         Raises Unreachable and its kind, TooLong, BadAnswer.
         """
-        deadline = asyncio.get_running_loop().time() + bounds.timeout_s
         headers, body = options.get("headers") or {}, options.get("body")
         redirects = options.get("redirects", 0) if method == "GET" else 0
         with _errors():
-            if isinstance(target_or_url, Target):
-                url, name = target_or_url.url(options.get("path", "")), target_or_url.tls_name
-                headers = {**headers, "Host": target_or_url.host_header}
-            else:
-                url, name = _parse_url(target_or_url), None
-            response = await self._ask(method, url, name, headers, body, deadline)
-            while response.status in _REDIRECTS and redirects > 0:
-                response.close()
-                redirects -= 1
-                url = _redirected(url, response)
-                # What was for the first host may be nothing for others.
-                response = await self._ask(method, url, None, {}, None, deadline)
-        try:
-            return HttpAnswer(response.status, response.headers, await _read(response, bounds.max_bytes))
-        finally:
-            # Where there is more to read, the connection ends.
-            response.release()
+            async with asyncio.timeout(bounds.timeout_s):
+                if isinstance(target_or_url, Target):
+                    url, name = target_or_url.url(options.get("path", "")), target_or_url.tls_name
+                    headers = {**headers, "Host": target_or_url.host_header}
+                else:
+                    url, name = _parse_url(target_or_url), None
+                response = await self._ask(method, url, name, headers, body)
+                while response.status in _REDIRECTS and redirects > 0:
+                    response.close()
+                    redirects -= 1
+                    url = _redirected(url, response)
+                    # What was for the first host may be nothing for others.
+                    response = await self._ask(method, url, None, {}, None)
+                try:
+                    return HttpAnswer(
+                        response.status, response.headers, await _read(response, bounds.max_bytes)
+                    )
+                finally:
+                    # Where there is more to read, the connection ends.
+                    response.release()
 
     async def _ask(
         self,
@@ -155,21 +158,12 @@ class HttpClient:
         tls_name: str | None,
         headers: Mapping[str, str],
         body: bytes | None,
-        deadline: float,
     ) -> aiohttp.ClientResponse:
-        if (literal := parse_ip(url.host or "")) is not None:
-            # No resolver sees it.
-            self._guard.check(literal)
-        timeout = aiohttp.ClientTimeout(
-            total=max(0.001, deadline - asyncio.get_running_loop().time()),
-            sock_connect=self._connect_timeout_s,
-        )
         return await self._session.request(
             method,
             url,
             headers=headers,
             data=io.BytesIO(body) if body is not None and len(body) > _WHOLE_BODY else body,
-            timeout=timeout,
             allow_redirects=False,
             server_hostname=tls_name,
         )
@@ -282,7 +276,9 @@ def _errors() -> Iterator[None]:
     except aiohttp.ClientSSLError as error:
         raise BadCertificate(f"no trusted connection: {error.os_error}") from error
     except aiohttp.ClientConnectorError as error:
-        raise Unreachable(f"no connection: {str(error.os_error)[:200]}") from error
+        refused = isinstance(error.os_error, PermissionError)
+        kind = AddressRefused if refused else Unreachable
+        raise kind(f"no connection: {str(error.os_error)[:200]}") from error
     except aiohttp.ClientPayloadError as error:
         raise Unreachable("the answer was cut off") from error
     except aiohttp.ClientResponseError as error:

@@ -80,7 +80,14 @@ def _parse(server_name: str) -> ServerName:
         raise Unreachable("not a server name") from error
     if name.port is not None and not 0 < name.port < 65536:
         raise Unreachable(f"{server_name} has an impossible port")
+    # The grammar allows names that no network does.
+    if not name.host.startswith("[") and not all(map(_is_label, name.host.rstrip(".").split("."))):
+        raise Unreachable(f"{server_name} is no DNS name")
     return name
+
+
+def _is_label(label: str) -> bool:
+    return 0 < len(label) <= 63
 
 
 def _in_order(found: Sequence[Service]) -> list[Service]:

@@ -5,9 +5,7 @@
 Spec: server-server-api "Request Authentication".
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -74,15 +72,24 @@ class FederationClient:
 
         `path` is escaped already (`path_of`), `query` is not; `body` as `canonical_body` takes it. Raises RemoteError.
         """
+        self._check(destination, forced)
         content = None if body is None else canonical_body(body)
         target = path + (f"?{urlencode(query, doseq=True)}" if query else "")
         headers = self.sign(method, destination, target, content)
-        async with self.attempt(destination, forced) as attempt:
+        started_ts = self._now_ms()
+        try:
             found = await self._http.request(
                 method, destination, target, headers=headers, body=content, bounds=bounds
             )
-            attempt.status, attempt.wished_ms = found.status, read_retry_after(found.headers, self._now_ms())
-        return decode_answer(found, msgspec.json.Decoder(answer))
+        except Unreachable:
+            await self._backoff.failed(destination, started_ts)
+            raise
+        if is_answering(found.status):
+            await self._backoff.succeeded(destination)
+        else:
+            wished_ms = read_retry_after(found.headers, self._now_ms())
+            await self._backoff.failed(destination, started_ts, wished_ms)
+        return decode_answer(found, answer)
 
     def sign(self, method: str, destination: str, target: str, content: bytes | None) -> dict[str, str]:
         """The headers of a request; `target` is path and query, `content` the body, canonical JSON."""
@@ -93,34 +100,14 @@ class FederationClient:
             headers["Content-Type"] = "application/json"
         return headers
 
-    @asynccontextmanager
-    async def attempt(self, destination: str, forced: bool = False) -> AsyncIterator["Attempt"]:
-        """Around one request: raises Unreachable where none may be made, and remembers how it ended."""
+    def _check(self, destination: str, forced: bool) -> None:
+        """Raise Unreachable where the server is not to be asked."""
         if not self._is_enabled:
             raise Unreachable("federation is disabled")
         if destination == self._own.server_name or not is_server_name(destination):
             raise Unreachable(f"{destination!r} is no other server")
         if not forced:
             self._backoff.check(destination)
-        started_ts = self._now_ms()
-        attempt = Attempt()
-        try:
-            yield attempt
-        except Unreachable:
-            await self._backoff.failed(destination, started_ts)
-            raise
-        if is_answering(attempt.status):
-            await self._backoff.succeeded(destination)
-        else:
-            await self._backoff.failed(destination, started_ts, attempt.wished_ms)
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One request; `status` is set once there is an answer, and how long it asks to be left alone."""
-
-    status: int = 200
-    wished_ms: int = 0
 
 
 def is_answering(status: int) -> bool:
@@ -136,7 +123,7 @@ def read_retry_after(headers: Mapping[str, str], now_ms: int) -> int:
         return int(said[:9]) * 1000
     try:
         return max(round(parsedate_to_datetime(said[:64]).timestamp() * 1000) - now_ms, 0)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0
 
 

@@ -20,14 +20,9 @@ BOUNDS: Final = Bounds(64 * 1024, 10.0)
 # Each server may have an answer as large as above, but never has.
 NOTARY_BOUNDS: Final = Bounds(4 * 1024 * 1024, 20.0)
 
-_decoder = msgspec.json.Decoder(dict[str, Any])
-
 
 class _NotaryAnswer(msgspec.Struct):
     server_keys: list[dict[str, Any]] = []
-
-
-_notary_decoder = msgspec.json.Decoder(_NotaryAnswer)
 
 
 class KeyFetcher:
@@ -46,7 +41,7 @@ class KeyFetcher:
         """The server's answer about its own keys, decoded JSON; None where there is none."""
         try:
             answer = await self._http.request("GET", server_name, "/_matrix/key/v2/server", bounds=BOUNDS)
-            return decode_answer(answer, _decoder)
+            return decode_answer(answer, dict[str, Any])
         except RemoteError as error:
             logger.info("%s does not tell its keys: %s", server_name, error)
             return None
@@ -66,7 +61,7 @@ class KeyFetcher:
                 body=msgspec.json.encode({"server_keys": criteria}),
                 bounds=NOTARY_BOUNDS,
             )
-            told = decode_answer(answer, _notary_decoder).server_keys
+            told = decode_answer(answer, _NotaryAnswer).server_keys
         except RemoteError as error:
             logger.info("the notary %s does not answer: %s", notary, error)
             return []

@@ -1,13 +1,12 @@
 """One HTTP request to a server by its Matrix name: it is found, then asked at one address after the other."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from hs.matrix.errors import InvalidParam
-from hs.matrix.ids import parse_server_name
 from hs.matrix.json_depth import is_nested_deeper
 from hs.net.bounds import Bounds
 from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, TimedOut, Unreachable
@@ -101,7 +100,6 @@ class ServerHttp:
         Raises Unreachable and its kind, or TooLong. Requests between servers may be repeated, so the next
         address is tried also where a connection broke after the request was sent.
         """
-        _check_name(server_name)
         try:
             async with asyncio.timeout(bounds.timeout_s):
                 failure: RemoteError = Unreachable(f"{server_name} has no address")
@@ -119,31 +117,19 @@ class ServerHttp:
             raise TimedOut(f"{server_name} took longer than {bounds.timeout_s:g} s") from error
 
 
-def _check_name(server_name: str) -> None:
-    """Raise Unreachable for names that the grammar allows and no network does."""
-    try:
-        host, port = parse_server_name(server_name)
-    except InvalidParam as error:
-        raise Unreachable(f"{server_name!r} is no server name") from error
-    labels = host.rstrip(".").split(".")
-    if port is not None and not 0 < port < 65536:
-        raise Unreachable(f"{server_name} has an impossible port")
-    if not host.startswith("[") and not all(0 < len(label) <= 63 for label in labels):
-        raise Unreachable(f"{server_name} is no DNS name")
-
-
 class _Error(msgspec.Struct):
     errcode: str = "M_UNKNOWN"
     error: str = ""
     room_version: str | None = None
 
 
-def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
-    """The body as the decoder's type; RemoteRefused for an error status, BadAnswer for what does not fit."""
+def decode_answer(answer: HttpAnswer, wanted: type[T]) -> T:
+    """The body as the wanted type; RemoteRefused for an error status, BadAnswer for what does not fit."""
     if not 200 <= answer.status < 300:
         raise _refusal(answer)
+    as_key: Any = wanted
     try:
-        decoded = decoder.decode(answer.body)
+        decoded: T = _decoder_of(as_key).decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadAnswer(f"the answer does not fit: {error}") from error
     except RecursionError as error:
@@ -153,6 +139,12 @@ def decode_answer(answer: HttpAnswer, decoder: "msgspec.json.Decoder[T]") -> T:
     if isinstance(answer.body, bytes) and is_nested_deeper(answer.body, MAX_DEPTH):
         raise BadAnswer("the answer is nested too deeply")
     return decoded
+
+
+@cache
+def _decoder_of(wanted: Hashable) -> "msgspec.json.Decoder[Any]":
+    """To make one takes longer than to decode most answers."""
+    return msgspec.json.Decoder(wanted)
 
 
 def _refusal(answer: HttpAnswer) -> RemoteRefused:
