@@ -46,8 +46,8 @@ class KeyFetcher:
             logger.info("%s does not tell its keys: %s", server_name, error)
             return None
 
-    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any]:
-        """What a notary answers about the keys of others, decoded JSON."""
+    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any] | None:
+        """What a notary answers about the keys of others, decoded JSON; None where it does not answer."""
         criteria = {
             name: {key_id: {"minimum_valid_until_ts": ts} for key_id, ts in key_ids.items()}
             for name, key_ids in wanted.items()
@@ -64,6 +64,6 @@ class KeyFetcher:
             told = decode_answer(answer, _NotaryAnswer).server_keys
         except RemoteError as error:
             logger.info("the notary %s does not answer: %s", notary, error)
-            return []
+            return None
         # One server may have several answers, of different ages.
         return told[: 3 * len(wanted) + 10]

@@ -1,5 +1,8 @@
 """Keys of other servers: from memory, the database, the server itself, or servers that vouch for it, in this order.
 
+Of very many servers at once, as a large room has, those that vouch for others are asked before the servers
+themselves: of thousands a part is always gone, and each of these takes as long to ask as anything does.
+
 Spec: server-server-api "Retrieving server keys"; rooms/v5 "Signing key validity period".
 
 A server is asked by one flight at a time, which everybody joins who wants its keys. After an answer it is
@@ -40,6 +43,10 @@ _MAX_FLIGHTS: Final = 10_000
 _NOTARIES_AT_ONCE: Final = 4
 _NOTARY_BATCH: Final = 100
 _GATHER_S: Final = 0.1
+# Servers from which on the notaries come first.
+_MANY: Final = 100
+# A notary that does not answer is left alone for so long.
+_NOTARY_PAUSE_MS: Final = 60_000
 
 # Of one server; an event can name thousands that do not exist.
 _MAX_KEY_IDS: Final = 20
@@ -73,8 +80,8 @@ class KeySource(Protocol):
     async def fetch(self, server_name: str) -> Any:
         """The server's answer about its own keys, decoded JSON; None where there is none."""
 
-    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any]:
-        """What a notary answers about the keys of others, decoded JSON."""
+    async def fetch_from(self, notary: str, wanted: Wanted) -> list[Any] | None:
+        """What a notary answers about the keys of others, decoded JSON; None where it does not answer."""
 
 
 @dataclass(slots=True)
@@ -107,9 +114,12 @@ class ServerKeys:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._stranger_slots = asyncio.Semaphore(_STRANGERS_AT_ONCE)
         self._stranger_flights = 0
-        self._for_notaries: dict[str, tuple[Mapping[str, int], asyncio.Future[None]]] = {}
+        self._for_notaries: dict[str, tuple[dict[str, int], asyncio.Future[None]]] = {}
         self._is_gathering = False
         self._notary_tasks: set[asyncio.Task[None]] = set()
+        # When notaries that did not answer may be asked again.
+        self._notaries_due_ms: dict[str, int] = {}
+        self._is_open = True
 
     async def get_keys(self, wanted: Wanted, for_stranger: bool = False) -> Keys:
         """All keys known of the wanted servers, once those that lack a wanted key have been asked.
@@ -120,6 +130,8 @@ class ServerKeys:
         own_name = self._own.server_name
         others = {name: ids for name, ids in wanted.items() if name != own_name and is_server_name(name)}
         await self._load(others)
+        if not for_stranger:
+            await self._ask_notaries_first(others)
         # Twice: a flight that others have begun may not have wanted the same keys.
         for _ in range(2):
             flights = [
@@ -154,7 +166,11 @@ class ServerKeys:
             await asyncio.wait(running)
 
     async def close(self) -> None:
-        """Cut what is under way."""
+        """Cut what is under way; nobody is asked any more."""
+        self._is_open = False
+        for _, asked in self._for_notaries.values():
+            asked.set_result(None)
+        self._for_notaries.clear()
         tasks = [*self._flights.values(), *self._notary_tasks]
         for task in tasks:
             task.cancel()
@@ -203,7 +219,9 @@ class ServerKeys:
         flight = self._flights.get(server_name)
         if flight is not None:
             return flight
-        if len(self._flights) >= _MAX_FLIGHTS or not self._may_ask(server_name, for_stranger):
+        if not self._is_open or len(self._flights) >= _MAX_FLIGHTS:
+            return None
+        if not self._may_ask(server_name, for_stranger):
             return None
         if for_stranger and self._stranger_flights >= _MAX_STRANGER_FLIGHTS:
             return None
@@ -228,11 +246,9 @@ class ServerKeys:
             self._note_attempt(attempts, answer is not None)
             if answer is not None:
                 await self._learn([answer])
-        missing = dict(islice(self._missing(server_name, key_ids).items(), _MAX_KEY_IDS))
-        # A notary's own keys come from itself: its word for them would be worth nothing.
-        if missing and self._now_ms() >= attempts.notaries_ms and server_name not in self._source.notaries:
+        missing = self._missing(server_name, key_ids)
+        if missing and self._may_ask_notaries(server_name):
             await self._ask_notaries(server_name, missing)
-            attempts.notaries_ms = max(self._now_ms() + _PAUSE_MS, attempts.direct_ms)
         attempts.is_unknown = server_name not in self._known
 
     def _note_attempt(self, attempts: _Attempts, is_answered: bool) -> None:
@@ -271,43 +287,75 @@ class ServerKeys:
 
     # --- notaries: one request for many servers
 
+    async def _ask_notaries_first(self, wanted: Wanted) -> None:
+        """Ask the notaries where very many servers lack keys; for those few others they come after the servers."""
+        missing = {
+            name: left
+            for name, key_ids in wanted.items()
+            if (left := self._missing(name, key_ids)) and self._may_ask_notaries(name)
+        }
+        if len(missing) >= _MANY:
+            await asyncio.gather(*(self._ask_notaries(name, key_ids) for name, key_ids in missing.items()))
+
+    def _may_ask_notaries(self, server_name: str) -> bool:
+        attempts = self._attempts.get(server_name)
+        is_due = attempts is None or self._now_ms() >= attempts.notaries_ms
+        # A notary's own keys come from itself: its word for them would be worth nothing.
+        return is_due and server_name not in self._source.notaries
+
     async def _ask_notaries(self, server_name: str, key_ids: Mapping[str, int]) -> None:
         """Return once the notaries have been asked for these keys; those asked for meanwhile go together."""
-        if not self._source.notaries:
+        if not self._source.notaries or not self._is_open:
             return
-        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._for_notaries[server_name] = (key_ids, asked)
-        if not self._is_gathering and len(self._notary_tasks) < _NOTARIES_AT_ONCE:
-            task = asyncio.create_task(self._work_for_notaries())
-            self._notary_tasks.add(task)
-            task.add_done_callback(self._notary_tasks.discard)
-        await asked
+        waiting = self._for_notaries.get(server_name)
+        if waiting is None:
+            waiting = {}, asyncio.get_running_loop().create_future()
+            self._for_notaries[server_name] = waiting
+        waiting[0].update(islice(key_ids.items(), _MAX_KEY_IDS - len(waiting[0])))
+        self._work_for_notaries()
+        # Others may wait for the same.
+        await asyncio.shield(waiting[1])
+        attempts = self._attempts.setdefault(server_name, _Attempts())
+        attempts.notaries_ms = max(self._now_ms() + _PAUSE_MS, attempts.direct_ms)
 
-    async def _work_for_notaries(self) -> None:
-        while self._for_notaries and not self._is_gathering:
-            # Servers that went down together are given up one after the other.
+    def _work_for_notaries(self) -> None:
+        if self._for_notaries and not self._is_gathering and len(self._notary_tasks) < _NOTARIES_AT_ONCE:
             self._is_gathering = True
-            try:
-                await asyncio.sleep(_GATHER_S)
-            finally:
-                self._is_gathering = False
-            names = list(self._for_notaries)[:_NOTARY_BATCH]
-            batch = {name: self._for_notaries.pop(name) for name in names}
-            try:
-                await self._ask_batch({name: key_ids for name, (key_ids, _) in batch.items()})
-            except Exception:
-                logger.exception("asking the notaries for the keys of %d servers failed", len(batch))
-            finally:
-                for _, asked in batch.values():
-                    if not asked.done():
-                        asked.set_result(None)
+            task = asyncio.create_task(self._ask_together())
+            self._notary_tasks.add(task)
+            task.add_done_callback(self._end_notary_task)
+
+    def _end_notary_task(self, task: asyncio.Task[None]) -> None:
+        self._notary_tasks.discard(task)
+        self._work_for_notaries()
+
+    async def _ask_together(self) -> None:
+        # Servers that went down together are given up one after the other.
+        await asyncio.sleep(_GATHER_S)
+        names = list(self._for_notaries)[:_NOTARY_BATCH]
+        batch = {name: self._for_notaries.pop(name) for name in names}
+        self._is_gathering = False
+        self._work_for_notaries()
+        try:
+            await self._ask_batch({name: key_ids for name, (key_ids, _) in batch.items()})
+        except Exception:
+            logger.exception("asking the notaries for the keys of %d servers failed", len(batch))
+        finally:
+            for _, asked in batch.values():
+                if not asked.done():
+                    asked.set_result(None)
 
     async def _ask_batch(self, wanted: Wanted) -> None:
         for notary in self._source.notaries:
             missing = {name: left for name, ids in wanted.items() if (left := self._missing(name, ids))}
             if not missing:
                 return
+            if self._now_ms() < self._notaries_due_ms.get(notary, 0):
+                continue
             values = await self._source.fetch_from(notary, missing)
+            if values is None:
+                self._notaries_due_ms[notary] = self._now_ms() + _NOTARY_PAUSE_MS
+                continue
             read = [await self._read_hearsay(notary, value, missing) for value in values]
             if answers := [answer for answer in read if answer is not None]:
                 await self._learn(answers)

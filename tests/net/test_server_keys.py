@@ -11,6 +11,7 @@ from hs.matrix.keys import MAX_KEY_VALIDITY_MS, key_id_of
 from tests.net.house import HERE, KEY, NetHouse
 from tests.remote_scripts import Flood, cut, garbage, hang_up, refuse, reply
 from tests.remote_server import RemoteServer
+from tests.remote_world import RemoteWorld
 
 MakeRemote = Callable[..., Awaitable[RemoteServer]]
 DAY_S = 24 * 3600.0
@@ -196,6 +197,44 @@ async def test_servers_that_do_not_answer_are_asked_for_together(
     queries = notary.received("POST", "/key/v2/query")
     assert {name for query in queries for name in query.body["server_keys"]} == set(wanted)
     assert len(queries) < len(wanted) / 3
+
+
+def _far_servers(notary: RemoteServer, count: int) -> dict[str, dict[str, int]]:
+    """What is wanted of servers whose keys the notary knows, and which are nowhere themselves."""
+    worlds = [RemoteWorld(f"far{i}.example", generate_signing_key("a")) for i in range(count)]
+    notary.world.notary_keys |= {world.name: world.key_document() for world in worlds}
+    return {world.name: {"ed25519:a": 0} for world in worlds}
+
+
+async def test_of_very_many_servers_the_notary_is_asked_first(
+    house: NetHouse, make_remote: MakeRemote, remote: RemoteServer
+) -> None:
+    notary = await _notary_for(house, make_remote, remote)
+    wanted = _far_servers(notary, 250)
+    # Who wants one of them meanwhile gets it from the same answers.
+    keys, one = await asyncio.gather(
+        house.keys.get_keys(wanted | {"nobody.example": {"ed25519:a": 0}}),
+        house.keys.get_keys({"far3.example": wanted["far3.example"]}),
+    )
+    assert {name for name, known in keys.items() if known} == set(wanted)
+    assert one["far3.example"] == keys["far3.example"]
+    assert len(notary.received("POST", "/key/v2/query")) == 3
+    # Only what it does not know is asked of the servers themselves.
+    assert set(house.finder.found) <= {notary.name, "nobody.example", "far3.example"}
+
+
+async def test_a_notary_that_is_down_is_left_alone_for_a_while(
+    house: NetHouse, make_remote: MakeRemote, remote: RemoteServer
+) -> None:
+    notary = await _notary_for(house, make_remote, remote)
+    notary.script("POST", "/key/v2/query", hang_up())
+    for number in range(3):
+        await house.keys.get_keys({f"gone{number}.example": {"ed25519:a": 0}})
+    assert house.finder.found.count(notary.name) == 1
+    house.clock.advance(61)
+    notary.behave()
+    wanted = _far_servers(notary, 1)
+    assert (await house.keys.get_keys(wanted))["far0.example"]
 
 
 def _drop_notary_signature(answer: Any) -> Any:
