@@ -106,7 +106,9 @@ class Stage:
         for parts in (("state",), ("members",), ("joined_members",), ("aliases",), ("threads",)):
             prefix = path("rooms", room_id)
             target = (
-                prefix.replace("/v3/", "/v1/") + "/threads" if parts == ("threads",) else f"{prefix}/{parts[0]}"
+                prefix.replace("/v3/", "/v1/") + "/threads"
+                if parts == ("threads",)
+                else f"{prefix}/{parts[0]}"
             )
             assert (await self.alice.raw("GET", target)).status == 200, parts
         hierarchy = path("rooms", room_id).replace("/v3/", "/v1/") + "/hierarchy"
