@@ -22,7 +22,7 @@ from hs.storage.outside import StrippedStateStore
 from hs.storage.rooms import RoomInfo, RoomStore
 
 # What a client is shown of a room before it is in: servers send about ten events.
-_MAX_STRIPPED = 100
+MAX_STRIPPED = 100
 _MAX_STRIPPED_BYTES = 64 * 1024
 _STRIPPED_KEYS = ("type", "state_key", "sender", "content")
 
@@ -110,7 +110,7 @@ def render_stripped(events: Sequence[Any]) -> bytes:
     """
     found: list[dict[str, Any]] = []
     size = 0
-    for event in events[:_MAX_STRIPPED]:
+    for event in events[:MAX_STRIPPED]:
         if not isinstance(event, dict) or not _is_stripped(event):
             continue
         stripped = {key: event[key] for key in _STRIPPED_KEYS}

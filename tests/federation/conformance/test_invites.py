@@ -1,5 +1,6 @@
 """Invites over federation, both ways."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,9 @@ async def test_an_invite_is_signed_and_shown(
     bob, alice = await federated_town.person("bob"), remote.user("alice")
     room = remote.make_room(version_id, join_rule="invite")
     pdu = invite_of(room, alice, bob.user_id, is_direct=True)
-    answer = await invite(federated_town, remote, room, pdu, v, [])
+    # Since v12 the create event must be told.
+    told = None if version_id == "12" else []
+    answer = await invite(federated_town, remote, room, pdu, v, told)
     assert answer.status == 200, answer
     if v == "v1":
         assert answer.body[0] == 200
@@ -51,6 +54,40 @@ async def test_an_invite_is_signed_and_shown(
     [own] = [e for e in told if e.get("state_key") == bob.user_id]
     assert own["content"] == {"membership": "invite", "is_direct": True}
     assert all("origin_server_ts" not in e for e in told)
+
+
+def without_create(room: RemoteRoom) -> list[Any]:
+    return [pdu for pdu in stripped_state(room) if pdu["type"] != "m.room.create"]
+
+
+def with_change(room: RemoteRoom, change: Callable[[Pdu], Any]) -> list[Any]:
+    return [change(pdu) if pdu["type"] == "m.room.join_rules" else pdu for pdu in stripped_state(room)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        without_create,
+        lambda room: [],
+        lambda room: with_change(room, lambda pdu: pdu | {"room_id": "!" + "a" * 43}),
+        lambda room: with_change(room, lambda pdu: pdu | {"auth_events": 5}),
+        lambda room: with_change(room, lambda pdu: pdu | {"origin_server_ts": 5}),
+        lambda room: with_change(room, lambda pdu: pdu | {"signatures": {}}),
+    ],
+    ids=["no create event", "nothing", "another room", "no event", "a wrong signature", "no signature"],
+)
+async def test_an_invite_with_the_state_of_no_such_room(
+    federated_town: Town, remote: RemoteServer, told: Callable[[RemoteRoom], list[Any]]
+) -> None:
+    bob, alice = await federated_town.person("bob"), remote.user("alice")
+    room = remote.make_room("12", join_rule="invite")
+    pdu = invite_of(room, alice, bob.user_id)
+    bad = await invite(federated_town, remote, room, pdu, "v2", told(room))
+    assert bad.error == (400, "M_INVALID_PARAM"), bad
+    # Servers of before send stripped events, of which nothing can be checked.
+    kept = ("type", "state_key", "sender", "content")
+    stripped = [{key: told[key] for key in kept} for told in stripped_state(room)]
+    assert (await invite(federated_town, remote, room, pdu, "v2", stripped)).status == 200
 
 
 async def test_an_invite_that_nobody_has_signed(federated_town: Town, remote: RemoteServer) -> None:
@@ -88,6 +125,24 @@ async def test_an_invite_of_a_version_that_nobody_knows(federated_town: Town, re
         federated_town.server_name, "PUT", "v2", "invite", room.room_id, event_id, body=body
     )
     assert answer.error == (400, "M_INCOMPATIBLE_ROOM_VERSION")
+
+
+async def test_a_name_that_nobody_has_given_the_room_is_not_shown(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    bob, alice = await federated_town.person("bob"), remote.user("alice")
+    room = remote.make_room("12", join_rule="invite")
+    room.send("m.room.name", alice, {"name": "Chess"}, state_key="")
+    told = [
+        pdu | {"content": {"name": "Your bank"}} if pdu["type"] == "m.room.name" else pdu
+        for pdu in stripped_state(room)
+    ]
+    answer = await invite(federated_town, remote, room, invite_of(room, alice, bob.user_id), "v2", told)
+    assert answer.status == 200, answer
+    shown = {event["type"]: event for event in await Eyes(bob).invite_state(room.room_id)}
+    # Its hash is wrong, so it counts as redacted.
+    assert shown["m.room.name"]["content"] == {}
+    assert shown["m.room.join_rules"]["content"] == {"join_rule": "invite"}
 
 
 @pytest.mark.parametrize("how", ["403", "500", "out of reach"])
