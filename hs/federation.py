@@ -26,7 +26,8 @@ from hs.rooms.handshakes import Handshakes
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inbound import InboundTransactions, OnEdu
 from hs.rooms.inferred_states import InferredStates
-from hs.rooms.invites import InvitedUsers, Inviter, NamingState
+from hs.rooms.invites import InvitedUsers, Inviter
+from hs.rooms.naming import NamingState
 from hs.rooms.other_servers import OtherServers
 from hs.rooms.remote_rooms import RemoteRooms
 from hs.rooms.resident import ResidentServer, RoomDoors

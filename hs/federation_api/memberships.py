@@ -13,7 +13,7 @@ from hs.matrix.errors import Forbidden
 from hs.matrix.event import pdu_dict
 from hs.net.spool import Body
 from hs.rooms.admissions import Admission
-from hs.rooms.invites import NamingState
+from hs.rooms.naming import NamingState
 from hs.rooms.resident import ResidentServer
 from hs.rooms.whole_states import WholeStates
 

@@ -6,9 +6,6 @@ Spec: server-server-api "Inviting to a room"; invites-v1.yaml, invites-v2.yaml.
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from hs._fast.state_tree import Node
 from hs.matrix.errors import Forbidden, InvalidParam, LimitExceeded
 from hs.matrix.event import Event, InvalidEvent, add_signature, parse_event, pdu_dict
 from hs.matrix.ids import is_user_id, server_of
@@ -19,43 +16,13 @@ from hs.rooms.arrivals import Arrival
 from hs.rooms.build import Signer
 from hs.rooms.checks import PduChecker, refusal_of
 from hs.rooms.drafts import Draft, SentEvent
-from hs.rooms.outside import MAX_STRIPPED, OutsideRooms
+from hs.rooms.naming import NamingState, check_naming
+from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.server_acls import ServerAcls
 from hs.rooms.stage import PlacedEvent, Stage
-from hs.rooms.state import RoomStates
 from hs.rooms.writer import RoomWriter
-from hs.storage.events import EventStore
 from hs.storage.rooms import RoomInfo
-
-# What names a room to somebody who is not in it. Spec: client-server-api "Stripped state".
-NAMING = (
-    "m.room.create",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-)
-
-
-class NamingState:
-    """The events that name a room, as PDUs."""
-
-    def __init__(self, states: RoomStates, events: EventStore) -> None:
-        self._states = states
-        self._events = events
-
-    async def list_pdus(self, room: RoomInfo, inviter: str | None = None) -> list[dict[str, Any]]:
-        """The present ones, and the inviter's membership."""
-        root: Node = await self._states.current(room.room_nid)
-        keys = [(type, "") for type in NAMING]
-        if inviter is not None:
-            keys.append(("m.room.member", inviter))
-        nids = await self._states.get_many(room.room_nid, root, keys)
-        found = await self._events.get_pdu_json(list(nids.values()))
-        return [msgspec.json.decode(found[nid]) for nid in nids.values() if nid in found]
 
 
 class Inviter:
@@ -160,8 +127,10 @@ class InvitedUsers:
         checked = await self._checker.check([pdu], version, room_id)
         if not checked.events:
             raise Forbidden("; ".join(checked.dropped.values()))
-        if version.room_id_is_create_hash:
-            stripped = await self._check_naming(version, room_id, stripped)
+        named = await check_naming(self._checker, version, room_id, stripped)
+        # For earlier versions this is optional, and servers do not keep to it.
+        if version.room_id_is_create_hash and named.errors:
+            raise InvalidParam(f"invite_room_state: {named.errors[0]}")
         signed = add_signature(event, self._signer.server_name, self._signer.key)
         room = await self._outside.enter(room_id, version)
         if room.version is not version:
@@ -170,25 +139,5 @@ class InvitedUsers:
             # The invite itself comes with a transaction.
             await self._acls.check(room, origin)
         else:
-            await self._outside.set_membership(room, signed, stripped)
+            await self._outside.set_membership(room, signed, named.shown)
         return signed
-
-    async def _check_naming(self, version: RoomVersion, room_id: str, stripped: Sequence[Any]) -> list[Any]:
-        """The state that comes with an invite, as far as it is signed. Raises InvalidParam where it is of no such room.
-
-        Spec: invites-v2.yaml; for versions before v12 the checks are optional, and servers do not keep to them.
-        Those of before v1.16 of the specification send stripped events, of which nothing can be checked.
-        """
-        events = [event for event in stripped[:MAX_STRIPPED] if isinstance(event, dict)]
-        if not any(event.get("type") == "m.room.create" and event.get("state_key") == "" for event in events):
-            raise InvalidParam("invite_room_state lacks the m.room.create event")
-        pdus = [event for event in events if _is_pdu(event)]
-        checked = await self._checker.check(pdus, version, room_id)
-        if len(checked.events) < len(pdus):
-            reason = next(iter(checked.dropped.values()), "not an event of this room's version")
-            raise InvalidParam(f"invite_room_state: {reason}")
-        return [*map(pdu_dict, checked.events), *(event for event in events if not _is_pdu(event))]
-
-
-def _is_pdu(event: dict[str, Any]) -> bool:
-    return "signatures" in event or "hashes" in event

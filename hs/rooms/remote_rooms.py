@@ -14,6 +14,7 @@ from hs.net.room_client import Joined, RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth
 from hs.rooms.checks import PduChecker
 from hs.rooms.handshakes import Handshakes, Prepared, Refusals
+from hs.rooms.naming import check_naming
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.whole_imports import WholeImports
@@ -110,8 +111,9 @@ class RemoteRooms:
                 stripped = await self._client.send_knock(
                     server_name, room_id, prepared.event.event_id, pdu_dict(prepared.event)
                 )
+                named = await check_naming(self._checker, prepared.version, room_id, stripped)
                 room = await self._outside.enter(room_id, prepared.version)
-                await self._outside.set_membership(room, prepared.event, stripped)
+                await self._outside.set_membership(room, prepared.event, named.shown)
                 return room
             except RemoteError as error:
                 refusals.add(server_name, error)

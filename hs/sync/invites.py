@@ -9,7 +9,7 @@ import msgspec
 
 from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter
-from hs.rooms.invites import NAMING
+from hs.rooms.naming import NAMING
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore, Flag
 from hs.storage.members import UserRoomRow

@@ -249,3 +249,28 @@ async def test_a_knock_and_what_it_is_told(federated_town: Town, remote: RemoteS
     assert (await send(federated_town, remote, "knock", room_id, event_id, pdu, "v1")).status == 200
     await alice.post("rooms", room_id, "ban", body={"user_id": bob})
     assert (await make(federated_town, remote, "knock", room_id, bob, "12")).error == (403, "M_FORBIDDEN")
+
+
+@pytest.mark.parametrize("version_id", ["7", "12"])
+async def test_what_is_badly_signed_is_not_shown_to_who_knocks(
+    federated_town: Town, remote: RemoteServer, version_id: str
+) -> None:
+    bob, alice = await federated_town.person("bob"), remote.user("alice")
+    room = remote.make_room(version_id, join_rule="knock")
+    for kind, content in (("name", {"name": "Chess"}), ("topic", {"topic": "openings"})):
+        room.send(f"m.room.{kind}", alice, content, state_key="")
+
+    def spoil(answer: Any) -> Any:
+        for pdu in answer["knock_room_state"]:
+            if pdu["type"] == "m.room.topic":
+                pdu["signatures"] = {remote.name: dict.fromkeys(pdu["signatures"][remote.name], "A" * 86)}
+        return answer
+
+    remote.lie("PUT", "/send_knock/", spoil)
+    knocked = await bob.ask("POST", "knock", room.room_id, query={"via": remote.name}, body={})
+    assert knocked.status == 200, knocked
+    told = await Eyes(bob).knock_state(room.room_id)
+    shown = {event["type"]: event["content"] for event in told if event["type"] != "m.room.member"}
+    assert shown["m.room.name"] == {"name": "Chess"}
+    assert "m.room.create" in shown
+    assert "m.room.topic" not in shown
