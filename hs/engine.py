@@ -40,6 +40,7 @@ from hs.storage.outliers import OutlierStore
 from hs.storage.outside import StrippedStateStore
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomStore
+from hs.storage.second_looks import SecondLookStore
 from hs.storage.state import StateStore
 from hs.storage.streams import NidAllocator, StreamIds, load_event_streams
 from hs.storage.timeline import TimelineStore
@@ -114,7 +115,7 @@ async def build_engine(
     old_rooms = OldRooms(states, events, MemberStore(database), TimelineStore(database))
     participation = Participation(members)
     committer.on_commit(participation.on_commit)
-    second_looks = SecondLooks(writer, arrival_store, signer.server_name)
+    second_looks = SecondLooks(writer, rooms, SecondLookStore(database), signer.server_name)
     committer.on_commit(second_looks.on_commit)
     outlier_store = OutlierStore(database)
     return Engine(

@@ -149,6 +149,7 @@ async def start(
     stack.push_async_callback(inbound.close)
     if config.federation.enabled:
         await inbound.resume()
+        engine.second_looks.resume()
     served: dict[str, list[object]] = {
         "client": [*apis["client"], *_build_delegation(config.federation)],
         "admin": [*apis["admin"]],

@@ -3,64 +3,78 @@
 A message is soft-failed where the room's state of the moment does not allow it. Where that was because its sender's
 join did not count yet, and the join comes to count, it was not the message's fault: it is accepted then, as news.
 
+    second_looks         a row for each such join, written in its own commit: a crash loses none
+    _look                judges the messages in the lane, then deletes the row; twice is as good as once
+
 Spec: server-server-api "Soft failure" ("may later be accepted").
 """
 
 import asyncio
-import logging
-from collections.abc import Sequence
 from typing import Final
 
 from hs.matrix.ids import server_of
 from hs.rooms.arrivals import Arrival
 from hs.rooms.drafts import Committed
+from hs.rooms.worker import Worker
 from hs.rooms.writer import RoomWriter
-from hs.storage.arrivals import ArrivalStore
-from hs.storage.rooms import RoomInfo
+from hs.storage.rooms import RoomStore
+from hs.storage.second_looks import SecondLookStore
 
-logger = logging.getLogger(__name__)
-
-# Of the users of one commit, the newest.
+# Joins that are looked at together, and the newest messages of their users.
+_MAX_JOINS: Final = 100
 _MAX_MESSAGES: Final = 100
-# More joins come into a room at once only where we come into it ourselves, and nothing was refused before that.
-_MAX_JOINS: Final = 1000
 # Rooms at once; others wait.
-_MAX_RUNNING: Final = 4
+_MAX_ROOMS: Final = 4
 
 
 class SecondLooks:
-    """Follows commits: `on_commit` is to be told of each."""
+    """Follows commits: `on_commit` is to be told of each, and `resume` called once after a start."""
 
-    def __init__(self, writer: RoomWriter, store: ArrivalStore, server_name: str) -> None:
+    def __init__(
+        self, writer: RoomWriter, rooms: RoomStore, store: SecondLookStore, server_name: str
+    ) -> None:
         self._writer = writer
+        self._rooms = rooms
         self._store = store
         self._server_name = server_name
-        self._slots = asyncio.Semaphore(_MAX_RUNNING)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._worker = Worker("second looks", self._look_everywhere)
 
     def on_commit(self, committed: Committed) -> None:
         """Look at the messages of those who are in the room now; ours are judged when they are sent."""
-        joined = [
-            change.user_id
+        if committed.is_uncertain or any(
+            change.membership == "join" and server_of(change.user_id) != self._server_name
             for change in committed.membership_changes
-            if change.membership == "join" and server_of(change.user_id) != self._server_name
-        ]
-        if joined and len(joined) <= _MAX_JOINS:
-            task = asyncio.create_task(self._look(committed.room, joined), name="second look")
-            self._tasks.add(task)
-            task.add_done_callback(self._end)
+        ):
+            self._worker.hurry()
+
+    def resume(self) -> None:
+        """Go on with what was to be looked at when the server ended."""
+        self._worker.hurry()
+
+    async def settle(self) -> None:
+        """Return when nothing is looked at."""
+        await self._worker.settle()
 
     async def close(self) -> None:
         """Wait for the looks that have begun; they ask nobody but the database."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._worker.close()
 
-    async def _look(self, room: RoomInfo, users: Sequence[str]) -> None:
-        async with self._slots:
+    async def _look_everywhere(self) -> None:
+        failures: list[BaseException] = []
+        last = 0
+        while room_nids := await self._store.list_room_nids(last, _MAX_ROOMS):
+            # One room that cannot be looked at does not hold up the others.
+            done = await asyncio.gather(*(self._look(nid) for nid in room_nids), return_exceptions=True)
+            failures += [error for error in done if error is not None]
+            last = room_nids[-1]
+        if failures:
+            raise failures[0]
+
+    async def _look(self, room_nid: int) -> None:
+        room = await self._rooms.by_nid(room_nid)
+        while looks := await self._store.list_due(room_nid, _MAX_JOINS):
+            users = list({look.user_id for look in looks})
             refused = await self._store.list_soft_failed(room, users, _MAX_MESSAGES)
             if refused:
                 await self._writer.receive(room, [Arrival(event, is_second_look=True) for event in refused])
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("soft-failed messages cannot be judged again", exc_info=error)
+            await self._store.delete(room_nid, looks)

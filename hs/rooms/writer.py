@@ -123,14 +123,13 @@ class RoomWriter:
         room: RoomInfo,
         arrivals: Sequence[Arrival],
         on_placed: OnPlaced | None = None,
-        on_write: OnWrite | None = None,
     ) -> list[PlacedEvent | None]:
         """What became of events that were made elsewhere, once that is committed; None for those that we had.
 
         All of them go in or none: MissingHistory and MissingAuth say what has to be fetched first.
         """
         answer: asyncio.Future[list[PlacedEvent | None]] = asyncio.get_running_loop().create_future()
-        job = _Job(arrivals=arrivals, answer=answer, on_placed=on_placed, on_write=on_write)
+        job = _Job(arrivals=arrivals, answer=answer, on_placed=on_placed)
         self._submit(room, job)
         return await answer
 

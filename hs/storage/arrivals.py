@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from hs.matrix.event import Event, event_from_stored
 from hs.storage.database import Database
 from hs.storage.events import HIDDEN, Flag
 from hs.storage.pdu_codec import decode_pdu
-from hs.storage.rooms import RoomInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +60,6 @@ _FIND = """
 """
 
 
-# The condition is that of the index.
-_SOFT_FAILED = """
-    SELECT event_id, pdu FROM (
-        SELECT room_nid, event_nid, event_id, depth FROM events
-        WHERE room_nid = $1 AND sender = ANY($2::text[]) AND flags & 4 <> 0 AND state_key IS NULL
-        ORDER BY stream_ordering DESC LIMIT $3
-    ) AS newest JOIN event_json USING (room_nid, event_nid) ORDER BY depth, event_nid
-"""
-
-
 class ArrivalStore:
     """Looks up what arrives from other servers, many ids in one query."""
 
@@ -115,11 +103,6 @@ class ArrivalStore:
                 HIDDEN,
             )
         )
-
-    async def list_soft_failed(self, room: RoomInfo, senders: Sequence[str], limit: int) -> list[Event]:
-        """The newest soft-failed messages of these users, oldest first."""
-        rows = await self._database.fetch(_SOFT_FAILED, room.room_nid, senders, limit)
-        return [event_from_stored(decode_pdu(row["pdu"]), row["event_id"], room.version) for row in rows]
 
     async def find_sender(self, room_nid: int, event_nid: int) -> str | None:
         """Who has sent an event; None where we do not hold it."""

@@ -369,6 +369,11 @@ _SET_MEMBERS = """
     ), changed AS (
         INSERT INTO local_membership_changes (user_id, stream_ordering, room_nid, event_nid, membership)
         SELECT user_id, stream_ordering, $1, event_nid, membership FROM new WHERE is_local
+    ), look AS (
+        INSERT INTO second_looks (room_nid, user_id, stream_ordering)
+        SELECT $1, user_id, stream_ordering FROM last WHERE membership = 'join' AND NOT is_local AND EXISTS (
+            SELECT 1 FROM events e
+            WHERE e.room_nid = $1 AND e.sender = last.user_id AND e.flags & 4 <> 0 AND e.state_key IS NULL)
     )
     INSERT INTO local_memberships AS l (user_id, room_nid, membership, event_nid, stream_ordering, sender)
     SELECT user_id, $1, membership, event_nid, stream_ordering, sender FROM last WHERE is_local

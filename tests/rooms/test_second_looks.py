@@ -2,7 +2,8 @@
 
 import pytest
 
-from hs.engine import Engine, build_engine
+from hs.engine import Engine
+from hs.rooms import writer
 from hs.rooms.arrivals import Arrival
 from hs.rooms.build import Signer
 from hs.rooms.drafts import Committed
@@ -10,7 +11,7 @@ from hs.storage.database import Database
 from hs.storage.events import Flag
 from hs.storage.rooms import RoomInfo
 from tests.room_builder import BuiltEvent, RoomBuilder
-from tests.rooms.conftest import OpenGate, PlainProfiles, TurnableClock
+from tests.rooms.conftest import make_engine
 from tests.rooms.test_arrivals import (
     CREATOR,
     MEMBER,
@@ -42,7 +43,13 @@ async def flags_of(engine: Engine, info: RoomInfo, event: BuiltEvent) -> int:
 
 async def settle(engine: Engine) -> None:
     """Return once nothing is looked at any more."""
-    await engine.second_looks.close()
+    await engine.second_looks.settle()
+
+
+async def looks_to_come(database: Database) -> int:
+    """How many are written down."""
+    count: int = await database.fetchval("SELECT count(*) FROM second_looks")
+    return count
 
 
 async def ban_that_never_was(
@@ -106,13 +113,49 @@ async def test_they_stay_so_after_a_restart(engine: Engine, database: Database, 
     room, info, made = await ban_that_never_was(engine)
     await deliver(engine, info, room, [say(room, CREATOR, "so", [made["levels"], made["join"]])])
     await settle(engine)
-    again = await build_engine(database, signer, TurnableClock(), PlainProfiles(), OpenGate(), 2**20)
+    again = await make_engine(database, signer)
     assert not await flags_of(again, info, made["second"])
     onward = say(room, OTHER, "good", [made["second"]])
     [placed] = await deliver(again, info, room, [onward])
     assert placed is not None
     assert not placed.flags
     await again.writer.close()
+
+
+async def test_a_look_is_not_lost_when_the_process_ends_before_it(
+    engine: Engine, database: Database, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, info, made = await ban_that_never_was(engine)
+    # Nothing is done after the COMMIT any more.
+    await engine.second_looks.close()
+    await deliver(engine, info, room, [say(room, CREATOR, "so", [made["levels"], made["join"]])])
+    assert await flags_of(engine, info, made["first"]) == Flag.SOFT_FAILED
+    again = await make_engine(database, signer)
+    with monkeypatch.context() as busy:
+        busy.setattr(writer, "MAX_QUEUE", 0)
+        again.second_looks.resume()
+        await settle(again)
+    # What fails is not forgotten either.
+    assert await flags_of(again, info, made["first"]) == Flag.SOFT_FAILED
+    again.second_looks.resume()
+    await settle(again)
+    for name in ("first", "second"):
+        assert not await flags_of(again, info, made[name])
+    assert not await looks_to_come(database)
+    await again.second_looks.close()
+    await again.writer.close()
+
+
+async def test_joins_of_those_who_were_not_refused_are_not_written_down(
+    engine: Engine, database: Database
+) -> None:
+    room, ours = moderated_room()
+    info = await begin(engine, room, ours)
+    await engine.second_looks.close()
+    join = room.member(OTHER, OTHER, "join")
+    await deliver(engine, info, room, [join, say(room, OTHER, "hello", [join])])
+    assert join.event_id in await current_state(engine, info)
+    assert not await looks_to_come(database)
 
 
 async def test_a_join_that_was_old_history_comes_to_count(engine: Engine) -> None:
