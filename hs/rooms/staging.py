@@ -70,6 +70,10 @@ class _Staged:
         if not self.answer.done():
             self.answer.set_result(error)
 
+    def tell_end(self) -> None:
+        """Let them go on: nothing happens any more before the next start."""
+        self.tell(None if self.event is None else "the server is shutting down")
+
 
 class _Places:
     """Counts the rows."""
@@ -87,14 +91,18 @@ class _Places:
             and self._of_server[origin] < _MAX_KEPT_OF_SERVER
         )
         if has_place:
-            self._add(room_nid, origin, 1)
+            self.add(room_nid, origin)
         return has_place
+
+    def add(self, room_nid: int, origin: str) -> None:
+        """A row that is there already, whether there is a place for it or not."""
+        self._count(room_nid, origin, 1)
 
     def give_back(self, room_nid: int, origin: str) -> None:
         """A place that was taken."""
-        self._add(room_nid, origin, -1)
+        self._count(room_nid, origin, -1)
 
-    def _add(self, room_nid: int, origin: str, change: int) -> None:
+    def _count(self, room_nid: int, origin: str, change: int) -> None:
         self._all += change
         self._of_room[room_nid] += change
         self._of_server[origin] += change
@@ -128,6 +136,7 @@ class EventStaging:
         self._places = _Places()
         self._held = 0
         self._turns = GapTurns()
+        self._is_closed = False
 
     def __len__(self) -> int:
         """How many events wait."""
@@ -165,7 +174,7 @@ class EventStaging:
         rooms = await self._rooms.list_by_nids(list({row.room_nid for row in rows}))
         for row in rows:
             # Nobody waits for its answer any more, and how many there are was decided when they came.
-            self._places.take(row.room_nid, row.origin)
+            self._places.add(row.room_nid, row.origin)
             staged = _Staged(
                 rooms[row.room_nid], row.event_id, row.origin, failed_attempts=row.failed_attempts
             )
@@ -173,11 +182,12 @@ class EventStaging:
             self._begin_in(staged, row.retry_ts - self._clock.now_ms())
 
     async def close(self) -> None:
-        """Stop asking; whoever waits is told what is true: the event is kept, or it is not."""
+        """Stop asking. Whoever waits is told what is true: the event is kept, or it is not; so is who comes later."""
+        self._is_closed = True
         for staged in self._staged.values():
             if staged.pause is not None:
                 staged.pause.cancel()
-            staged.tell(None if staged.event is None else "the server is shutting down")
+            staged.tell_end()
         await self._turns.close()
 
     # --- what a transaction waits for -----------------------------------------------------------------
@@ -253,6 +263,9 @@ class EventStaging:
             staged.pause.cancel()
             staged.pause = None
         self._staged[staged.key] = staged
+        if self._is_closed:
+            staged.tell_end()
+            return staged
         self._turns.submit(staged.room.room_nid, staged.origin, lambda: self._attempt(staged))
         return staged
 
@@ -283,11 +296,11 @@ class EventStaging:
         if not filled.is_unreachable:
             return filled
         # What others do not know is no reason to give an event up.
-        for server_name in await self._others.list(room, _MAX_OTHERS + 1):
-            if server_name != staged.origin:
-                by_other = await self._gaps.fill(server_name, room, event)
-                if by_other.error is None:
-                    return by_other
+        others = [name for name in await self._others.list(room, _MAX_OTHERS + 1) if name != staged.origin]
+        for server_name in others[:_MAX_OTHERS]:
+            by_other = await self._gaps.fill(server_name, room, event)
+            if by_other.error is None:
+                return by_other
         return filled
 
     async def _put_off(self, staged: _Staged) -> None:

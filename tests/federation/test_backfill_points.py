@@ -16,7 +16,7 @@ from signedjson.key import generate_signing_key
 from hs.config import load_config
 from hs.engine import Engine, build_engine
 from hs.net.room_client import RoomClient
-from hs.network import build_network
+from hs.network import Network, build_network
 from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
 from hs.rooms.checks import PduChecker
@@ -53,6 +53,7 @@ class Rig:
     backfiller: Backfiller
     clock: TurnableClock
     signer: Signer
+    network: Network
     statements: list[str] = field(default_factory=list)
 
     async def enter(self, remote: RemoteServer, old_messages: int = 0) -> tuple[RemoteRoom, RoomInfo]:
@@ -143,7 +144,7 @@ async def rig(database_url: str, authority: Authority, tmp_path: Path) -> AsyncI
             NAME,
         )
         stack.push_async_callback(backfiller.close)
-        yield Rig(database, engine, backfiller, clock, signer, statements)
+        yield Rig(database, engine, backfiller, clock, signer, network, statements)
 
 
 def asked_for(remote: RemoteServer) -> list[list[str]]:
