@@ -56,6 +56,7 @@ class RoomFederation:
     acls: ServerAcls
     backfiller: Backfiller
     attempts: BackfillStore
+    others: OtherServers
     remote: RemoteRooms
     third_party: ThirdPartyInvites
 
@@ -71,11 +72,12 @@ def build_room_federation(
     engine.memberships.on_remote_invite(inviter.invite)
     engine.creator.on_remote_invite(inviter.invite)
     store = BackfillStore(database)
+    others = OtherServers(store, signer.server_name)
     backfiller = Backfiller(
         engine.writer,
         store,
         ArrivalStore(database),
-        HistorySource(rooms, checker, states, InferredStates(store, engine.events, engine.states)),
+        HistorySource(rooms, checker, states, InferredStates(store, engine.events, engine.states), others),
         HistoryAccess(engine.states, engine.events, store),
         clock,
         signer.server_name,
@@ -92,6 +94,7 @@ def build_room_federation(
         acls=acls,
         backfiller=backfiller,
         attempts=store,
+        others=others,
         remote=RemoteRooms(
             handshakes,
             rooms,
@@ -137,7 +140,7 @@ def build_room_apis(
         StagedEventStore(database),
         engine.rooms,
         engine.participation,
-        OtherServers(federation.attempts, signer.server_name),
+        federation.others,
         clock,
         patience_s,
     )
@@ -180,5 +183,7 @@ def build_elsewhere(
         server_name,
         federation.remote if client else None,
     )
-    far_events = FarEventsByTime(federation.client, federation.backfiller, federation.attempts, server_name)
+    far_events = FarEventsByTime(
+        federation.client, federation.backfiller, federation.attempts, federation.others
+    )
     return Elsewhere(entrances, federation.third_party, client, far_events if client else None)

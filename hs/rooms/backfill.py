@@ -23,6 +23,7 @@ from hs.rooms.drafts import Committed
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inferred_states import InferredStates
+from hs.rooms.other_servers import OtherServers
 from hs.rooms.writer import RoomWriter
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillPoint, BackfillStore
@@ -42,6 +43,8 @@ _MAX_STATES = 5
 # Servers tried, and how many of them may say no before we stop bothering the room's servers.
 _MAX_SERVERS = 10
 _MAX_REFUSALS = 5
+# One server, whatever it makes us fetch: single requests may take long, and be many.
+_SERVER_S = 300.0
 # Rooms without a gap; about 100 bytes each.
 _REMEMBERED = 100_000
 # Deeper than any event.
@@ -56,6 +59,7 @@ class HistorySource:
     checker: PduChecker
     states: FetchedStates
     inferred: InferredStates
+    others: OtherServers
 
 
 @dataclass(slots=True)
@@ -148,16 +152,18 @@ class Backfiller:
         points = await self._choose_points(room, depth)
         if not points:
             return False
-        servers = await self._store.list_servers(room.room_nid, _MAX_SERVERS + 1)
         refusals = 0
-        for server_name in [name for name in servers if name != self._server_name][:_MAX_SERVERS]:
+        for server_name in await self._source.others.list(room, _MAX_SERVERS):
             try:
-                if await self._fetch(room, server_name, points):
-                    return True
+                async with asyncio.timeout(_SERVER_S):
+                    if await self._fetch(room, server_name, points):
+                        return True
             except RemoteRefused:
                 refusals += 1
                 if refusals == _MAX_REFUSALS:
                     break
+            except TimeoutError:
+                logger.info("%s takes too long to give history of %s", server_name, room.room_id)
             except RemoteError as error:
                 logger.info("%s gives no history of %s: %s", server_name, room.room_id, error)
         await self._store.set_failed(

@@ -10,6 +10,7 @@ from hs._fast.event_record import EventRecord
 from hs.net.errors import RemoteError
 from hs.net.room_client import RoomClient
 from hs.rooms.backfill import Backfiller
+from hs.rooms.other_servers import OtherServers
 from hs.storage.backfill import BackfillStore
 from hs.storage.rooms import RoomInfo
 
@@ -22,12 +23,12 @@ class FarEventsByTime:
     """Asks other servers for events close to a time."""
 
     def __init__(
-        self, client: RoomClient, backfiller: Backfiller, store: BackfillStore, server_name: str
+        self, client: RoomClient, backfiller: Backfiller, store: BackfillStore, others: OtherServers
     ) -> None:
         self._client = client
         self._backfiller = backfiller
         self._store = store
-        self._server_name = server_name
+        self._others = others
 
     async def is_next_to_gap(self, record: EventRecord, *, backwards: bool) -> bool:
         """Searching forwards what is before the event may be missing, backwards what is after it."""
@@ -37,8 +38,7 @@ class FarEventsByTime:
 
     async def fetch_closest(self, room: RoomInfo, ts: int, known_ts: int | None, *, backwards: bool) -> bool:
         """Take in an event that is closer to `ts` than `known_ts`; whether there was one."""
-        servers = await self._store.list_servers(room.room_nid, _MAX_SERVERS + 1)
-        for server_name in [name for name in servers if name != self._server_name][:_MAX_SERVERS]:
+        for server_name in await self._others.list(room, _MAX_SERVERS):
             try:
                 told = await self._client.timestamp_to_event(
                     server_name, room.room_id, ts, backwards=backwards

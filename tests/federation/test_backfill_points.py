@@ -17,12 +17,14 @@ from hs.config import load_config
 from hs.engine import Engine, build_engine
 from hs.net.room_client import RoomClient
 from hs.network import Network, build_network
+from hs.rooms import backfill
 from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
 from hs.rooms.checks import PduChecker
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inferred_states import InferredStates
+from hs.rooms.other_servers import OtherServers
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
@@ -138,7 +140,13 @@ async def rig(database_url: str, authority: Authority, tmp_path: Path) -> AsyncI
             engine.writer,
             store,
             ArrivalStore(database),
-            HistorySource(client, checker, states, InferredStates(store, engine.events, engine.states)),
+            HistorySource(
+                client,
+                checker,
+                states,
+                InferredStates(store, engine.events, engine.states),
+                OtherServers(store, NAME),
+            ),
             HistoryAccess(engine.states, engine.events, store),
             clock,
             NAME,
@@ -208,6 +216,21 @@ async def test_after_five_refusals_nobody_else_is_bothered(rig: Rig, make_remote
     remotes[2].script("GET", "/backfill/", hang_up())
     assert not await rig.backfiller.fill(info, 100)
     assert sum(len(asked_for(remote)) > 0 for remote in remotes) == 6
+
+
+@pytest.mark.timeout(30)
+async def test_a_server_that_takes_its_time_is_not_waited_for(
+    rig: Rig, make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "_SERVER_S", 1.0)
+    quick, slow = await make_remote(), await make_remote()
+    _, info = await rig.enter(quick)
+    await rig.meet(info, [slow])
+    slow.know_key(NAME, rig.signer.key)
+    stall = slow.stall("GET", "/backfill/")
+    await rig.backfiller.fill(info, 100)
+    assert asked_for(quick)
+    stall.release()
 
 
 async def test_who_gives_nothing_is_asked_less_and_less_often(rig: Rig, remote: RemoteServer) -> None:
