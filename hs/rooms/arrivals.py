@@ -12,12 +12,12 @@ from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import Rejected, Verdict, check_auth_list, make_record, select_auth_keys
 from hs.matrix.event import Event, event_from_stored
-from hs.matrix.ids import server_of
 from hs.rooms.branches import Branches
 from hs.rooms.head import Extremity
+from hs.rooms.redactions import Redactions
 from hs.rooms.resolve import StateResolver
 from hs.rooms.stage import PlacedEvent, Stage
-from hs.rooms.stage_reader import CREATE, POWER, StageReader
+from hs.rooms.stage_reader import CREATE, StageReader
 from hs.rooms.state import RoomStates
 from hs.storage.arrivals import ArrivalStore, HeldEvent, Known
 from hs.storage.auth_records import AuthRecordStore
@@ -27,7 +27,6 @@ from hs.storage.streams import NidAllocator
 
 # How far back is looked for what a soft-failed or rejected event was built on, when history goes on from it.
 _MAX_HIDDEN = 1000
-_DEFAULT_REDACT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,7 @@ class ArrivalPlacer:
         self._auth_records = auth_records
         self._event_nids = event_nids
         self._branches = Branches(store)
+        self._redactions = Redactions(reader)
 
     async def prepare(self, stage: Stage, arrivals: Iterable[Arrival]) -> Known:
         """What the database knows of the arrivals and of what they refer to; two queries for all of them."""
@@ -133,8 +133,14 @@ class ArrivalPlacer:
             return None
         if held is not None and event.redacted_for_hash:
             # Servers redact what we may not see: what we have as an outlier may be the whole event.
-            event = await self._stored(stage, event, held)
-            arrival = replace(arrival, event=event)
+            arrival = replace(arrival, event=await self._stored(stage, event, held))
+        return await self._place(stage, arrival, held, known)
+
+    async def _place(
+        self, stage: Stage, arrival: Arrival, held: HeldEvent | None, known: Known
+    ) -> PlacedEvent:
+        """The event in its place, judged; `held` is it as an outlier, or as old history."""
+        event = arrival.event
         prevs = [await self._prev(stage, event_id, known) for event_id in event.prev_events]
         lacking = [prev.event_id for prev in prevs if prev.root is None]
         if lacking and arrival.state_before is None and arrival.root_before is None:
@@ -166,7 +172,7 @@ class ArrivalPlacer:
         )
         if event.state_key is not None and not flags & Flag.REJECTED:
             await self._reader.enter_state(stage, placed, event.state_key)
-        await self._redact(stage, placed, known)
+        await self._redactions.note(stage, placed, known)
         stage.place(placed)
         if not flags and not arrival.is_history:
             await self._advance(stage, arrival, placed, prevs, known)
@@ -207,7 +213,7 @@ class ArrivalPlacer:
         placed = PlacedEvent(
             event, held.event_nid, held.prev_nids, root, stage.head.root, record, was_here=True, before=root
         )
-        await self._redact(stage, placed, known)
+        await self._redactions.note(stage, placed, known)
         stage.place(placed)
         await self._advance(stage, arrival, placed, prevs, known)
         return placed
@@ -300,7 +306,7 @@ class ArrivalPlacer:
             return Flag.REJECTED, verdict.rule
         if arrival.is_history or arrival.is_beginning:
             return Flag(0), None
-        verdict = await self._judge_by_now(stage, arrival, record, before, prevs)
+        verdict = await self._judge_by_now(stage, arrival, record, before)
         if isinstance(verdict, Rejected):
             return Flag.SOFT_FAILED, verdict.rule
         if await self._branches.are_too_many_with(stage, event, [prev.event_nid for prev in prevs]):
@@ -313,7 +319,7 @@ class ArrivalPlacer:
         return found.get(CREATE) == record.nid
 
     async def _judge_by_now(
-        self, stage: Stage, arrival: Arrival, record: AuthRecord, before: Node, prevs: Sequence[_Prev]
+        self, stage: Stage, arrival: Arrival, record: AuthRecord, before: Node
     ) -> Verdict:
         """Judge the event by the room's current state, which the lane's own commits have made."""
         head, version = stage.head, arrival.event.version
@@ -385,47 +391,6 @@ class ArrivalPlacer:
         if not placed.was_here and placed.event.event_id not in known.awaited:
             return False
         return await self._store.is_built_upon(stage.head.room.room_nid, nid)
-
-    # --- redactions -----------------------------------------------------------------------------------
-
-    async def _redact(self, stage: Stage, placed: PlacedEvent, known: Known) -> None:
-        """Note what the event redacts, and which redaction of it came first.
-
-        Spec: rooms/v3 "Handling redactions": a redaction counts where its sender has the power, or
-        shares the server of the sender of what is redacted.
-        """
-        event = placed.event
-        if placed.flags:
-            return
-        if event.redacts is not None:
-            target = await self._find_target(stage, event.redacts, known)
-            if target is not None and await self._may_redact(stage, placed.root, event.sender, target[1]):
-                placed.redacts_nid = target[0]
-        for nid, sender in known.redactions.get(event.event_id, ()):
-            if await self._may_redact(stage, stage.head.root, sender, event.sender):
-                placed.redacted_by_nid = nid
-                return
-
-    async def _find_target(self, stage: Stage, event_id: str, known: Known) -> tuple[int, str] | None:
-        staged = stage.find_staged_id(event_id)
-        if staged is not None:
-            return staged.event_nid, staged.event.sender
-        held = known.held.get(event_id)
-        if held is None:
-            return None
-        sender = await self._store.find_sender(stage.head.room.room_nid, held.event_nid)
-        return None if sender is None else (held.event_nid, sender)
-
-    async def _may_redact(self, stage: Stage, root: Node, sender: str, target_sender: str) -> bool:
-        if sender == target_sender or server_of(sender) == server_of(target_sender):
-            return True
-        found = await self._reader.records_at(stage, root, [CREATE, POWER])
-        levels = found.get(POWER)
-        power = event_auth.power_of(stage.head.room.version.number, sender, found.get(CREATE), levels)
-        needed: int = _DEFAULT_REDACT
-        if levels is not None and levels.payload is not None:
-            needed = levels.payload["levels"].get("redact", _DEFAULT_REDACT)
-        return power >= needed
 
 
 def message_record(nid: int) -> AuthRecord:

@@ -17,7 +17,7 @@ class HeldEvent:
     event_nid: int
     flags: int
     state_id: int
-    depth: int
+    sender: str
     prev_nids: tuple[int, ...]
     # It came as old history, and was nobody's news.
     is_old: bool
@@ -47,14 +47,13 @@ class Known:
 
 
 _FIND = """
-    SELECT e.event_id, e.event_nid, e.flags, e.state_id, e.depth, e.prev_nids, e.stream_ordering < 0 AS is_old,
-        NULL::text AS sender
+    SELECT e.event_id, e.event_nid, e.flags, e.state_id, e.sender, e.prev_nids, e.stream_ordering < 0 AS is_old
     FROM events e WHERE e.room_nid = $1 AND e.event_id = ANY($2::text[])
     UNION ALL
-    SELECT b.event_id, b.event_nid, -1, 0, 0, NULL, NULL, NULL
+    SELECT b.event_id, b.event_nid, -1, 0, NULL, NULL, NULL
     FROM backward_extremities b WHERE b.room_nid = $1 AND b.event_id = ANY($2::text[])
     UNION ALL
-    SELECT d.redacts, e.event_nid, -2, 0, 0, NULL, NULL, e.sender
+    SELECT d.redacts, e.event_nid, -2, 0, e.sender, NULL, NULL
     FROM redactions d JOIN events e ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid
     WHERE d.room_nid = $1 AND d.redacts = ANY($3::text[]) AND e.flags & $4 = 0
 """
@@ -85,7 +84,7 @@ class ArrivalStore:
     async def find_held_nids(self, room_nid: int, event_nids: Sequence[int]) -> dict[int, HeldEvent]:
         """Those of the numbers whose events we hold."""
         rows = await self._database.fetch(
-            "SELECT event_nid, flags, state_id, depth, prev_nids, stream_ordering < 0 AS is_old FROM events "
+            "SELECT event_nid, flags, state_id, sender, prev_nids, stream_ordering < 0 AS is_old FROM events "
             "WHERE room_nid = $1 AND event_nid = ANY($2::bigint[])",
             room_nid,
             event_nids,
@@ -103,13 +102,6 @@ class ArrivalStore:
                 HIDDEN,
             )
         )
-
-    async def find_sender(self, room_nid: int, event_nid: int) -> str | None:
-        """Who has sent an event; None where we do not hold it."""
-        sender: str | None = await self._database.fetchval(
-            "SELECT sender FROM events WHERE room_nid = $1 AND event_nid = $2", room_nid, event_nid
-        )
-        return sender
 
     async def list_senders(self, room_nid: int, event_nids: Sequence[int]) -> list[str]:
         """Who has sent these events, those left out that we do not hold."""
@@ -133,7 +125,7 @@ def _held(row: asyncpg.Record) -> HeldEvent:
         row["event_nid"],
         row["flags"],
         row["state_id"],
-        row["depth"],
+        row["sender"],
         tuple(row["prev_nids"]),
         row["is_old"],
     )
