@@ -63,7 +63,7 @@ class Backoff:
             self._failing[failing.server_name] = replace(failing, retry_ts=retry_ts)
 
     def on_woken(self, listener: Callable[[str], None]) -> None:
-        """Have `listener` called with the name of a server that may be asked again since it has spoken to us."""
+        """Have `listener` called with the name of each server that speaks to us, and may be asked."""
         self._listeners.append(listener)
 
     def retry_ts(self, server_name: str) -> int:
@@ -86,13 +86,13 @@ class Backoff:
     def woken(self, server_name: str) -> None:
         """It has sent us something: it may be asked at once. Whether it answers is still to be seen."""
         failing = self._failing.get(server_name)
-        if failing is None:
-            return
-        now_ms = self._now_ms()
-        if failing.retry_ts > now_ms >= max(failing.failed_ts + MIN_WAIT_MS, failing.busy_until_ts):
+        if failing is not None:
+            now_ms = self._now_ms()
+            if not failing.retry_ts > now_ms >= max(failing.failed_ts + MIN_WAIT_MS, failing.busy_until_ts):
+                return
             self._failing[server_name] = replace(failing, retry_ts=now_ms)
-            for listener in self._listeners:
-                listener(server_name)
+        for listener in self._listeners:
+            listener(server_name)
 
     async def failed(self, server_name: str, started_ts: int, wished_ms: int = 0) -> None:
         """A request that began at `started_ts` got no answer. Several that fail together count once.

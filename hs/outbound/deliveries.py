@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -63,6 +64,14 @@ class TransactionResult(msgspec.Struct):
     pdus: dict[str, PduResult] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusals:
+    """How often in a row a server has refused, and when it did last."""
+
+    count: int
+    at_ms: int
+
+
 class Deliveries:
     """Sends what is put in."""
 
@@ -92,8 +101,7 @@ class Deliveries:
         # When to try servers again: (ms, server).
         self._plans: list[tuple[int, str]] = []
         self._planned: dict[str, int] = {}
-        # How often in a row servers have refused.
-        self._refusals: LRUCache[str, int] = LRUCache(_MAX_REFUSING)
+        self._refusals: LRUCache[str, _Refusals] = LRUCache(_MAX_REFUSING)
         self._sending = 0
         self._trying = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,10 +182,14 @@ class Deliveries:
         self.look()
 
     def wake(self, server_name: str) -> None:
-        """The server has spoken to us: try it now."""
-        if server_name in self._planned:
-            self._plan(server_name, 0)
-            self.look()
+        """The server has spoken to us: try it now; where it has refused something, a minute after that."""
+        planned_ms = self._planned.get(server_name)
+        if planned_ms is not None:
+            refused = self._refusals.get(server_name)
+            when_ms = 0 if refused is None else refused.at_ms + _FIRST_REFUSED_MS
+            if when_ms < planned_ms:
+                self._plan(server_name, when_ms)
+                self.look()
 
     def look(self) -> None:
         """Try the servers whose time has come."""
@@ -205,7 +217,8 @@ class Deliveries:
 
     def _open(self, server_name: str) -> ServerQueue:
         # Who refuses a transaction may take a part of it: it was too large, or they choked on something in it.
-        halvings = min(self._refusals.get(server_name, 0), _MAX_HALVINGS)
+        refused = self._refusals.get(server_name)
+        halvings = 0 if refused is None else min(refused.count, _MAX_HALVINGS)
         queue = self._queues[server_name] = ServerQueue(server_name, halvings=halvings)
         return queue
 
@@ -350,8 +363,10 @@ class Deliveries:
         is_kept = not queue.is_catching_up and queue.failures <= _KEPT_FAILURES and retry_ts > 0
         if not retry_ts:
             # It answers, and will not have it.
-            refusals = self._refusals[name] = max(self._refusals.get(name, 0), queue.halvings) + 1
-            retry_ts = now_ms + min(_FIRST_REFUSED_MS << min(refusals - 1, 16), _LAST_REFUSED_MS)
+            before = self._refusals.get(name)
+            count = max(0 if before is None else before.count, queue.halvings) + 1
+            self._refusals[name] = _Refusals(count, now_ms)
+            retry_ts = now_ms + min(_FIRST_REFUSED_MS << min(count - 1, 16), _LAST_REFUSED_MS)
             if isinstance(error, RemoteRefused):
                 logger.info("%s refuses our transactions: %s", name, error.status)
         if not is_kept:

@@ -252,6 +252,30 @@ async def test_a_server_that_refuses_is_not_asked_again_and_again(house: OutHous
     await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["4"])
 
 
+async def test_a_server_that_has_refused_is_tried_when_it_speaks_a_minute_later(
+    house: OutHouse, engine: Engine
+) -> None:
+    room = await make_room(engine)
+    await house.add_members(room, THERE)
+    house.receivers.refusing.add(THERE)
+    await house.say(room, "0")
+    for _ in range(6):
+        await idle(house.deliveries)
+        house.clock.time_ms += 3600_000
+        house.deliveries.look()
+    await idle(house.deliveries)
+    assert house.receivers.attempts == 7
+    house.receivers.refusing.clear()
+    # Next it would be asked in an hour. A server that starts anew may refuse a thing or two.
+    house.clock.time_ms += 50_000
+    house.backoff.woken(THERE)
+    await idle(house.deliveries)
+    assert house.receivers.attempts == 7
+    house.clock.time_ms += 11_000
+    house.backoff.woken(THERE)
+    await house.receivers.wait_until(lambda: house.receivers.texts(THERE) == ["0"])
+
+
 async def test_what_is_no_server_name_is_passed_over(house: OutHouse, engine: Engine) -> None:
     room = await make_room(engine)
     await house.add_members(room, "", "no server", "a:b:c", THERE)
