@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from hs.matrix.errors import Forbidden, NotFound, UnableToAuthoriseJoin, UnableToGrantJoin
 from hs.matrix.ids import server_of
+from hs.rooms.ends import end_tasks
 from hs.rooms.handshakes import choose_servers
 from hs.rooms.membership import RoomMemberships
 from hs.rooms.participation import Participation
@@ -64,8 +65,8 @@ class RoomEntrances:
         await self._once((room.room_id, user_id, "leave"), self._leave(room, user_id, reason))
 
     async def close(self) -> None:
-        """Wait for what is under way."""
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        """Wait a while for what is under way, then cut it."""
+        await end_tasks(self._running.values())
 
     async def _once(self, key: tuple[str, str, str], work: Coroutine[Any, Any, RoomInfo]) -> RoomInfo:
         """Carry the work out in a task of its own: a client that hangs up must not leave it half done."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from cachetools import LRUCache
 
 from hs.rooms.checks import PduChecker
+from hs.rooms.ends import end_tasks
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.participation import Participation
 from hs.rooms.server_acls import ServerAcls
@@ -87,9 +88,9 @@ class InboundTransactions:
         await self._staging.resume()
 
     async def close(self) -> None:
-        """Wait for what is being carried out; nobody is asked for anything any more."""
+        """Wait a while for what is being carried out, then cut it; nobody is asked for what is missing any more."""
         await self._staging.close()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await end_tasks(self._running.values())
 
     def _finish(self, key: tuple[str, str], task: asyncio.Task[Results]) -> None:
         del self._running[key]
