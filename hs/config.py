@@ -95,7 +95,7 @@ class FederationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     enabled: Annotated[bool, Meta(description="false keeps every room on this server.")] = True
     ca_file: Annotated[
-        Path | None, Meta(description="PEM file of certificate authorities to trust instead of the system's.")
+        Path | None, Meta(description="PEM file of certificate authorities to trust besides the system's.")
     ] = None
     verify_tls: Annotated[
         bool,

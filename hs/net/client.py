@@ -221,8 +221,10 @@ class _GuardedResolver(AbstractResolver):
 
 
 def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLContext:
-    """What we speak TLS with; certificates by the system's authorities, or by those of a file instead."""
-    context = ssl.create_default_context(cafile=ca_file)
+    """What we speak TLS with; certificates by the system's authorities, and by those of a file."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not is_verified:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -86,6 +86,18 @@ async def test_certificates_for_other_names_expired_and_unknown_ones(outside: Ou
     assert ours.requests == late.requests == []
 
 
+async def test_an_authority_of_ones_own_stands_beside_the_system_s(
+    outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "system").mkdir()
+    of_system = Authority(folder)
+    monkeypatch.setenv("SSL_CERT_FILE", str(of_system.ca_file))
+    outside.build()
+    for authority in (outside.authority, of_system):
+        site = await outside.site(certificate=authority.issue("a.example"))
+        assert (await outside.http.request("GET", local(site.port), PLENTY, path="/")).status == 200
+
+
 async def test_addresses_as_names_of_certificates(outside: Outside) -> None:
     site = await outside.site("127.0.0.1")
     assert (await outside.get(f"https://127.0.0.1:{site.port}/")).body == b"here"
