@@ -201,7 +201,7 @@ class EventStaging:
         for event in events:
             known = self._staged.get((room.room_nid, event.event_id))
             if known is not None:
-                found.append(self._go_on(known))
+                found.append(self._go_on(known, origin))
             elif self._places.take(room.room_nid, origin):
                 kept.append(event)
             elif self._held < _MAX_HELD:
@@ -232,9 +232,9 @@ class EventStaging:
                 found.append(self._begin(_Staged(room, event.event_id, origin)))
         return found
 
-    def _go_on(self, staged: _Staged) -> _Staged:
-        """Its server speaks of it again: a pause is over."""
-        if staged.pause is not None:
+    def _go_on(self, staged: _Staged, origin: str) -> _Staged:
+        """Where its server speaks of it again, a pause is over; others cannot use up its tries."""
+        if staged.pause is not None and staged.origin == origin:
             self._begin(staged)
         return staged
 

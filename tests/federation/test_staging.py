@@ -155,6 +155,30 @@ async def test_a_server_that_is_down_is_tried_again(
     await until_staged(database, [])
 
 
+async def test_others_cannot_have_an_event_given_up_sooner(
+    town: Town, database: Database, make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "_MAX_ATTEMPTS", 2)
+    far, other = await make_remote(), await make_remote()
+    bob = await town.person("bob")
+    room_id = await bob.create_room(preset="public_chat")
+    await other.join(town.server_name, room_id, other.user("olga"))
+    room = await far.join(town.server_name, room_id, far.user("alice"))
+    room.say(far.user("alice"), "missing")
+    last = room.say(far.user("alice"), "last")
+    for remote in (far, other):
+        for method, part in (("POST", "/get_missing_events/"), ("GET", "/state_ids/"), ("GET", "/v1/event/")):
+            remote.script(method, part, hang_up())
+    await far.send(town.server_name, last)
+    await until_staged(database, [(last.event_id, 1)])
+    for _ in range(3):
+        assert (await other.send(town.server_name, last)).body == {"pdus": {last.event_id: {}}}
+    # A turn that they had begun would be over before this one.
+    behind = room.say(far.user("alice"), "behind")
+    await far.send(town.server_name, behind)
+    await until_staged(database, [(last.event_id, 1), (behind.event_id, 1)])
+
+
 async def test_tries_follow_each_other_with_longer_pauses(
     town: Town, database: Database, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
