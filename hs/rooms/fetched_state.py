@@ -88,9 +88,9 @@ class FetchedStates:
         pdu = await self._client.get_event(origin, event_id)
         checked = await self._checker.check([pdu], room.version, room.room_id)
         event = next((event for event in checked.events if event.event_id == event_id), None)
-        state = await self.fetch(origin, room, event_id)
         if event is None:
             raise IncompleteState("the event whose state this is cannot be verified")
+        state = await self.fetch(origin, room, event_id)
         if event.is_state:
             await self._import(origin, room, [event])
             state |= await self._entries(room, [event_id])

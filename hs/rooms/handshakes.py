@@ -24,13 +24,13 @@ from hs.net.errors import BadAnswer, RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient, Template
 from hs.rooms.build import Signer
 from hs.rooms.clock import Clock
+from hs.rooms.restricted import AUTHORISER
 from hs.storage.rooms import RoomInfo
 
 logger = logging.getLogger(__name__)
 
 # Clients may name any number of servers; each takes up to a minute where it does not answer.
 MAX_SERVERS = 10
-_AUTHORISER = "join_authorised_via_users_server"
 # Names of room versions have at most so many characters. Spec: rooms "Room version grammar".
 _MAX_VERSION = 32
 
@@ -92,8 +92,8 @@ class Handshakes:
         """Ours is who does what; theirs is the place in the room's history, and who lets the user in."""
         given = template.event
         told = given.get("content")
-        if isinstance(told, dict) and isinstance(told.get(_AUTHORISER), str):
-            content[_AUTHORISER] = told[_AUTHORISER]
+        if isinstance(told, dict) and isinstance(told.get(AUTHORISER), str):
+            content[AUTHORISER] = told[AUTHORISER]
         return {
             "type": "m.room.member",
             "room_id": room_id,
