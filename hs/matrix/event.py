@@ -135,10 +135,10 @@ def pdu_dict(event: Event) -> dict[str, Any]:
     return _decoder.decode(event.pdu_json)
 
 
-def reference_pair(event: Event) -> list[Any]:
-    """How prev_events and auth_events of room versions 1 and 2 refer to the event: [id, hashes]."""
-    digest = event_hash.reference_hash(pdu_dict(event), event.version.number)
-    return [event.event_id, {"sha256": encode_base64(digest)}]
+def reference_pair(event_id: str, pdu_json: bytes, version: RoomVersion) -> list[Any]:
+    """How prev_events and auth_events of room versions 1 and 2 refer to an event: [id, hashes]."""
+    digest = event_hash.reference_hash(_decoder.decode(pdu_json), version.number)
+    return [event_id, {"sha256": encode_base64(digest)}]
 
 
 # --- the checks -----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 Spec: server-server-api "PDUs", "Auth events selection"; rooms/v1 to v12 "Authorization rules".
 """
 
-import base64
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,11 @@ from typing import Any, Final
 import msgspec
 from signedjson.types import SigningKey
 
-from hs._fast import event_hash
 from hs._fast.event_auth import AuthRecord
 from hs._fast.state_tree import EMPTY, Node
 from hs.matrix.auth_rules import Rejected, check_auth_list, make_record, select_auth_keys
 from hs.matrix.errors import BadJson, Forbidden, NotFound, TooLarge
-from hs.matrix.event import Event, InvalidEvent, sign_event
+from hs.matrix.event import Event, InvalidEvent, reference_pair, sign_event
 from hs.matrix.power_levels import PowerLevels
 from hs.matrix.room_versions import RoomVersion
 from hs.rooms.clock import Clock
@@ -203,10 +201,7 @@ class EventBuilder:
         stored = await self._events.get_pdu_json(list(nids.values()))
         pdus |= {event_id: stored[nid] for event_id, nid in nids.items()}
         for edges in ("prev_events", "auth_events"):
-            proto[edges] = [
-                [event_id, {"sha256": _reference_hash(pdus[event_id], room.version)}]
-                for event_id in proto[edges]
-            ]
+            proto[edges] = [reference_pair(id, pdus[id], room.version) for id in proto[edges]]
 
     async def _select_auth(
         self, stage: Stage, draft: Draft, context: _Context
@@ -317,11 +312,6 @@ class EventBuilder:
             return staged.event.sender, staged.event.content
         record = await self._events.get(nid)
         return record.sender, record.content
-
-
-def _reference_hash(pdu_json: bytes, version: RoomVersion) -> str:
-    digest = event_hash.reference_hash(msgspec.json.decode(pdu_json), version.number)
-    return base64.b64encode(digest).decode().rstrip("=")
 
 
 def _with_redacts(draft: Draft, version: RoomVersion) -> Draft:

@@ -83,12 +83,12 @@ class PduChecker:
         checked = Checked()
         signed: list[tuple[Event, SignedEvent]] = []
         for i, pdu in enumerate(pdus, 1):
+            if i % _PARSED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 event = parse_event(pdu, version)
             except InvalidEvent:
                 continue
-            if i % _PARSED_AT_ONCE == 0:
-                await asyncio.sleep(0)
             if event.room_id != room_id:
                 checked.dropped[event.event_id] = "the event is of another room"
                 continue

@@ -97,7 +97,7 @@ def test_references_by_version(version: RoomVersion) -> None:
 def test_a_draft_may_bring_the_reference_hashes_of_version_1() -> None:
     version = get_room_version("1")
     first = sign_event(message(version), version, "example.org", KEY)
-    pair = reference_pair(first)
+    pair = reference_pair(first.event_id, first.pdu_json, version)
     assert pair[0] == first.event_id
     assert len(pair[1]["sha256"]) == 43
     second = sign_event(message(version, prev_events=[pair]), version, "example.org", KEY)
