@@ -23,6 +23,8 @@ MIB: Final = 2**20
 # Rooms with 100,000 members have this much state.
 _ROOM: Final = Bounds(384 * MIB, 300.0)
 _IDS: Final = Bounds(48 * MIB, 60.0)
+# Of one event: some thousands at most.
+_CHAIN: Final = Bounds(32 * MIB, 60.0)
 # A hundred events of 64 KiB, and what is around them.
 _PAGE: Final = Bounds(12 * MIB, 60.0)
 _EVENT: Final = Bounds(256 * 1024, 20.0)
@@ -142,10 +144,10 @@ class RoomClient:
             raise BadAnswer("there is no event in the answer")
         return decode_pdus(found.pdus[:1])[0]
 
-    async def get_event_auth(self, destination: str, room_id: str, event_id: str) -> list[dict[str, Any]]:
-        """The auth chain of an event."""
+    async def get_event_auth(self, destination: str, room_id: str, event_id: str) -> list[msgspec.Raw]:
+        """The auth chain of an event, undecoded."""
         path = path_of(f"{_API}/v1/event_auth/{{}}/{{}}", room_id, event_id)
-        return decode_pdus((await self._get(destination, path, _Pdus, _ROOM)).auth_chain)
+        return (await self._get(destination, path, _Pdus, _CHAIN)).auth_chain
 
     async def timestamp_to_event(self, destination: str, room_id: str, ts: int, *, backwards: bool) -> Timed:
         """The event closest to a time, in one direction, of those that the server has."""

@@ -99,8 +99,7 @@ class FetchedStates:
     async def fetch_auth(self, origin: str, room: RoomInfo, event: Event) -> None:
         """Store the auth events of an event, and theirs; MissingAuth or RemoteError where they cannot be had."""
         pdus = await self._client.get_event_auth(origin, room.room_id, event.event_id)
-        checked = await self._checker.check(pdus, room.version, room.room_id)
-        await self._import(origin, room, checked.events)
+        await self._import(origin, room, await self.check(room, pdus))
 
     async def fetch_missing_auth(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> None:
         """Store auth events of several events that are neither held nor among them, as far as they can be had."""

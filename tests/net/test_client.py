@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from hs.net import client
 from hs.net.bounds import Bounds
 from hs.net.client import HttpLimits, make_tls_context
 from hs.net.errors import (
@@ -252,6 +253,18 @@ async def test_answers_that_are_too_long(outside: Outside) -> None:
     site = await outside.site()
     site.answer = page("x" * 100_000)
     assert len((await outside.get(f"https://127.0.0.1:{site.port}/", Bounds(100_000, 10))).body) == 100_000
+
+
+async def test_answers_of_very_many_parts(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes many times its length in memory."""
+    monkeypatch.setattr(client, "_MAX_COMMAS", 1000)
+    site = await outside.site()
+    url = f"https://127.0.0.1:{site.port}/"
+    site.answer = page("[" + "0," * 1000 + "0]")
+    assert len((await outside.get(url)).body) == 2003
+    site.answer = page("[" + "0," * 1001 + "0]")
+    with pytest.raises(TooLong):
+        await outside.get(url)
 
 
 async def test_packed_answers_are_refused(outside: Outside) -> None:
