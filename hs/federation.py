@@ -72,7 +72,7 @@ def build_room_federation(
     engine.memberships.on_remote_invite(inviter.invite)
     engine.creator.on_remote_invite(inviter.invite)
     store = BackfillStore(database)
-    others = OtherServers(store, signer.server_name)
+    others = OtherServers(engine.members, signer.server_name)
     backfiller = Backfiller(
         engine.writer,
         store,

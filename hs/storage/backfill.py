@@ -1,4 +1,4 @@
-"""Where a room's history breaks off, and which servers may know what is before."""
+"""Where a room's history breaks off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,16 +127,6 @@ class BackfillStore:
             event_ids,
         )
         await self.set_failed(room_nid, [row["event_nid"] for row in rows], now_ms)
-
-    async def list_servers(self, room_nid: int, limit: int) -> list[str]:
-        """Servers with users in the room, those longest in it first: they know most of its history."""
-        rows = await self._database.fetch(
-            "SELECT substr(user_id, strpos(user_id, ':') + 1) AS server FROM memberships "
-            "WHERE room_nid = $1 AND membership = 'join' GROUP BY server ORDER BY min(event_nid) LIMIT $2",
-            room_nid,
-            limit,
-        )
-        return [row["server"] for row in rows]
 
     async def list_own_users(self, room_nid: int, limit: int) -> list[str]:
         """Our users who are, or were, something in the room."""

@@ -145,7 +145,7 @@ async def rig(database_url: str, authority: Authority, tmp_path: Path) -> AsyncI
                 checker,
                 states,
                 InferredStates(store, engine.events, engine.states),
-                OtherServers(store, NAME),
+                OtherServers(engine.members, NAME),
             ),
             HistoryAccess(engine.states, engine.events, store),
             clock,
