@@ -3,16 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from hs._fast import canonical_json, event_auth, event_record
 from hs._fast.event_record import EventRecord
 from hs.matrix.errors import MatrixError
 from hs.matrix.event import Event
 from hs.matrix.tokens import RoomPosition
 from hs.rooms.drafts import (
     Committed,
-    Judgement,
     Judgements,
     MembershipChange,
     OnWrite,
@@ -21,21 +19,14 @@ from hs.rooms.drafts import (
 )
 from hs.rooms.head import RoomHeads
 from hs.rooms.notifications import PushJudge
-from hs.rooms.stage import PlacedEvent, Stage
+from hs.rooms.rows import RoomChanges, build_batch, pack_record
+from hs.rooms.stage import Stage
 from hs.rooms.state import RoomStates
 from hs.storage.auth_records import AuthRecordStore
 from hs.storage.database import Database, is_rolled_back
-from hs.storage.events import HIDDEN, EventStore, Flag
+from hs.storage.events import HIDDEN, EventStore
 from hs.storage.outside import OutsideRow, insert_outside
-from hs.storage.room_writes import (
-    AuthRow,
-    EventRow,
-    ExceptionRow,
-    MemberRow,
-    RoomBatch,
-    StateDelta,
-    insert_batch,
-)
+from hs.storage.room_writes import MemberRow, StateDelta, insert_batch
 from hs.storage.rooms import RoomInfo
 from hs.storage.streams import EventStreams, StreamRange
 
@@ -48,16 +39,6 @@ INSTANCE = 1
 
 # Events of members that are read together.
 _MEMBERS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """What a stage does to the room, beside its events."""
-
-    deltas: Sequence[StateDelta]
-    members: Sequence[MemberRow]
-    gone_members: Sequence[str]
-    judgements: Judgements
 
 
 class Committer:
@@ -106,7 +87,7 @@ class Committer:
         with self._streams.live.reserve(len(stage.placed)) as ids:
             try:
                 changes = await self._changes(stage, ids.first)
-                batch = self._batch(stage, ids.first, nodes, changes, is_new)
+                batch = build_batch(stage, ids.first, nodes, changes, self._judge.is_local, is_new=is_new)
                 is_one_statement = batch.is_plain and not on_writes
                 write = self._database.write_once if is_one_statement else self._database.write
                 async with write() as writer:
@@ -142,7 +123,9 @@ class Committer:
         relations = await self._judge.find_threads(stage)
         # Downwards from 0, the newest first: the order of pages.
         lowest = self._streams.history.take(len(stage.placed))
-        batch = self._batch(stage, lowest, nodes, _Changes((), (), (), Judgements(relations)), False)
+        batch = build_batch(
+            stage, lowest, nodes, RoomChanges((), (), (), Judgements(relations)), self._judge.is_local
+        )
         try:
             async with self._database.write() as writer:
                 await insert_batch(writer, batch)
@@ -196,7 +179,7 @@ class Committer:
         if not published.done():
             published.set_result(None)
 
-    def _remember(self, stage: Stage, ids: StreamRange, changes: _Changes) -> Committed:
+    def _remember(self, stage: Stage, ids: StreamRange, changes: RoomChanges) -> Committed:
         """What was committed, with the caches brought up to it."""
         records, redacted = self._keep(stage, ids.first)
         # What is rejected or soft-failed is nobody's news.
@@ -223,20 +206,20 @@ class Committer:
         redacted = tuple(placed.redacts_nid for placed in stage.placed if placed.redacts_nid)
         redacted += tuple(placed.event_nid for placed in stage.placed if placed.redacted_by_nid)
         records = tuple(
-            EventRecord(_pack_record(stage, placed, first + i)) for i, placed in enumerate(stage.placed)
+            EventRecord(pack_record(stage, placed, first + i)) for i, placed in enumerate(stage.placed)
         )
         self._events.remember(records, redacted)
         self._auth_records.put(placed.auth for placed in stage.placed if placed.event.is_state)
         return records, redacted
 
-    async def _changes(self, stage: Stage, first: int) -> _Changes:
+    async def _changes(self, stage: Stage, first: int) -> RoomChanges:
         """What the stage changes beside adding events."""
         deltas = await self._deltas(stage, first)
         members = await self._members(stage, deltas)
         last = {d.state_key: d.event_nid for d in deltas if d.type == "m.room.member"}
         gone_members = [user_id for user_id, nid in last.items() if not nid]
         judgements = await self._judge.judge(stage, first, members, gone_members)
-        return _Changes(deltas, members, gone_members, judgements)
+        return RoomChanges(deltas, members, gone_members, judgements)
 
     async def _deltas(self, stage: Stage, first: int) -> list[StateDelta]:
         """Every change of the room's current state, event by event."""
@@ -288,121 +271,7 @@ class Committer:
             )
         return rows
 
-    def _batch(
-        self,
-        stage: Stage,
-        first: int,
-        nodes: Sequence[tuple[int, bytes]],
-        changes: _Changes,
-        is_new: bool,
-    ) -> RoomBatch:
-        room = stage.head.room
-        before = {e.event_nid for e in stage.committed.extremities}
-        after = {e.event_nid for e in stage.head.extremities}
-        judgements = changes.judgements.events
-        return RoomBatch(
-            room_nid=room.room_nid,
-            events=[
-                self._event_row(placed, stream_ordering, judgement)
-                for stream_ordering, (placed, judgement) in enumerate(
-                    zip(stage.placed, judgements, strict=True), first
-                )
-            ],
-            new_extremities=sorted(after - before),
-            old_extremities=sorted(before - after),
-            auth_rows=[
-                AuthRow(placed.event_nid, tuple(placed.auth.auth_nids), event_auth.pack_record(placed.auth))
-                for placed in stage.placed
-                if placed.event.is_state
-            ],
-            state_keys=[(ix, type, state_key) for (type, state_key), ix in stage.new_keys.items()],
-            state_nodes=nodes,
-            deltas=changes.deltas,
-            members=changes.members,
-            gone_members=changes.gone_members,
-            redactions=[(p.event.redacts, p.event_nid) for p in stage.placed if p.event.redacts is not None],
-            redacted=[
-                *((p.redacts_nid, p.event_nid) for p in stage.placed if p.redacts_nid),
-                *((p.event_nid, p.redacted_by_nid) for p in stage.placed if p.redacted_by_nid),
-            ],
-            missing_prevs=_list_missing(stage),
-            rewritten=[p.event_nid for p in stage.placed if p.was_here],
-            state_id=stage.head.root.id,
-            new_room=(room.room_id, room.version.id) if is_new else None,
-            exceptions=[
-                ExceptionRow(user_id, stream_ordering, judgement.thread_nid, base, push)
-                for stream_ordering, judgement in enumerate(judgements, first)
-                for user_id, (base, push) in judgement.exceptions.items()
-            ],
-            quiet=list(changes.judgements.quiet.items()),
-        )
-
-    def _event_row(self, placed: PlacedEvent, stream_ordering: int, judgement: Judgement) -> EventRow:
-        event, transaction, relation = placed.event, placed.transaction, judgement.relation
-        return EventRow(
-            event_nid=placed.event_nid,
-            event_id=event.event_id,
-            type=event.type,
-            state_key=event.state_key,
-            sender=event.sender,
-            depth=event.depth,
-            stream_ordering=stream_ordering,
-            origin_server_ts=event.origin_server_ts,
-            state_id=placed.root.id,
-            key_ix=placed.key_ix,
-            replaces_nid=placed.replaces_nid,
-            redacts=event.redacts,
-            flags=_flags(placed),
-            rule=placed.rule,
-            txn_device_id=transaction.device_id if transaction else None,
-            txn_key=transaction.key if transaction else None,
-            txn_id=transaction.txn_id if transaction else None,
-            prev_nids=placed.prev_nids,
-            pdu_json=event.pdu_json,
-            relates_to=relation.event_id if relation else None,
-            rel_type=relation.rel_type if relation else None,
-            thread_nid=judgement.thread_nid,
-            push=judgement.push,
-            is_read_by_sender=judgement.is_reading and self._judge.is_local(event.sender),
-        )
-
-
-def _list_missing(stage: Stage) -> list[tuple[int, str]]:
-    """Previous events that we lack, each once; some may have come in the same batch."""
-    missing = {nid: event_id for placed in stage.placed for nid, event_id in placed.missing_prevs}
-    return [(nid, event_id) for nid, event_id in missing.items() if stage.find_staged(nid) is None]
-
 
 def _text(value: object) -> str | None:
     """A profile field as a text column can hold it: PostgreSQL knows no NUL."""
     return value.replace("\x00", "\ufffd") if isinstance(value, str) else None
-
-
-def _flags(placed: PlacedEvent) -> int:
-    return int(placed.flags | (Flag.RELAYED if placed.is_relayed else 0))
-
-
-def _pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> bytes:
-    event, transaction = placed.event, placed.transaction
-    return event_record.pack(
-        event_nid=placed.event_nid,
-        room_nid=stage.head.room.room_nid,
-        stream_ordering=stream_ordering,
-        depth=event.depth,
-        origin_server_ts=event.origin_server_ts,
-        flags=_flags(placed),
-        state_id=placed.root.id,
-        replaces_nid=placed.replaces_nid,
-        redacted_by_nid=0,
-        event_id=event.event_id,
-        room_id=event.room_id,
-        type=event.type,
-        sender=event.sender,
-        state_key=event.state_key,
-        redacts=event.redacts,
-        txn_id=transaction.txn_id if transaction else None,
-        txn_device_id=transaction.device_id if transaction else None,
-        content_json=canonical_json.encode(event.content, event.version.strict_json),
-        prev_event_ids=event.prev_events,
-        auth_event_ids=event.auth_events,
-    )
