@@ -64,6 +64,11 @@ async def test_a_transaction_that_waits_for_keys_is_cut(
     sent = room.say(remote.user("alice"), "hello")
     receiving = asyncio.create_task(inbound.receive(remote.name, "slow", [sent.pdu], []))
     await stall.reached()
+    # Nothing of the database is held meanwhile.
+    assert not await rig.database.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
     await inbound.close()
     await asyncio.wait([receiving])
     assert receiving.cancelled()
