@@ -52,6 +52,11 @@ class Arrival:
     # We have it, soft-failed; the join that it cites may be what counts now.
     is_second_look: bool = False
 
+    @property
+    def is_by_hearsay(self) -> bool:
+        """Whether it is judged by what another server says of the state before it; joins of ours have their own checks."""
+        return self.state_before is not None and not (self.is_beginning or self.is_told)
+
 
 class MissingHistory(Exception):
     """We lack previous events of an event, and nobody has said what the state before it is."""
@@ -59,6 +64,14 @@ class MissingHistory(Exception):
     def __init__(self, event_ids: Sequence[str]) -> None:
         super().__init__(f"{len(event_ids)} previous events are missing")
         self.event_ids = event_ids
+
+
+class DoubtfulState(MissingHistory):
+    """The state that we were told before an event refuses it, or one that old history has led to.
+
+    To believe that would be to reject it for good, with all that builds on it, because one server has left something
+    out. The event may come again, or another server tell something else.
+    """
 
 
 class MissingAuth(Exception):
@@ -121,7 +134,7 @@ class ArrivalPlacer:
     async def add(self, stage: Stage, arrival: Arrival, known: Known) -> PlacedEvent | None:
         """The event with its place, flags and all; None where it was there before.
 
-        Raises MissingHistory and MissingAuth, which say what has to be fetched first.
+        Raises MissingHistory and MissingAuth, which say what has to be fetched first, and DoubtfulState.
         """
         event = arrival.event
         held = known.held.get(event.event_id)
@@ -145,6 +158,9 @@ class ArrivalPlacer:
         lacking = [prev.event_id for prev in prevs if prev.root is None]
         if lacking and arrival.state_before is None and arrival.root_before is None:
             raise MissingHistory(lacking)
+        if arrival.is_by_hearsay and not lacking and not arrival.is_history:
+            # It has come meanwhile: we know for ourselves. For old history that is not enough where it is asked for.
+            arrival = replace(arrival, state_before=None)
         auth = await self._auth(stage, event, known)
         before = await self._state_before(stage, arrival, prevs)
         unjudged = known.unjudged.get(event.event_id)
@@ -303,6 +319,9 @@ class ArrivalPlacer:
             return Flag.REJECTED, verdict.rule
         verdict = await self._reader.judge_by_state(stage, before, record, event.version)
         if isinstance(verdict, Rejected):
+            # Nobody has old events that are rejected to give: what we were told further on is as likely wrong.
+            if arrival.is_by_hearsay or arrival.is_history:
+                raise DoubtfulState(event.prev_events)
             return Flag.REJECTED, verdict.rule
         if arrival.is_history or arrival.is_beginning:
             return Flag(0), None

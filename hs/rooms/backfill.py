@@ -20,7 +20,7 @@ from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
 from hs.rooms.checks import PduChecker
 from hs.rooms.clock import Clock
 from hs.rooms.drafts import Committed
-from hs.rooms.fetched_state import FetchedStates
+from hs.rooms.fetched_state import FetchedStates, list_followers
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inferred_states import InferredStates
 from hs.rooms.other_servers import OtherServers
@@ -68,6 +68,8 @@ class _Placing:
 
     room: RoomInfo
     server_name: str
+    # All of them, oldest first.
+    events: Sequence[Event]
     # Ids of events that have theirs.
     placed: set[str]
     # States that need not be asked for.
@@ -137,9 +139,8 @@ class Backfiller:
     async def take_event(self, room: RoomInfo, server_name: str, event_id: str) -> bool:
         """Take in one old event; whether there is more of the room's history now. Raises RemoteError."""
         source = self._source
-        pdu = await source.client.get_event(server_name, event_id)
-        checked = await source.checker.check([pdu], room.version, room.room_id)
-        return await self._take_in(room, server_name, checked.events)
+        event = await source.states.fetch_event(server_name, room, event_id)
+        return await self._take_in(room, server_name, [event])
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -207,7 +208,7 @@ class Backfiller:
         await self._source.states.fetch_missing_auth(server_name, room, ordered)
         nids = known.awaited | {event_id: held.event_nid for event_id, held in known.held.items()}
         inferred = await self._source.inferred.find(room, ordered, nids)
-        placing = _Placing(room, server_name, placed, inferred)
+        placing = _Placing(room, server_name, ordered, placed, inferred)
         took_any = False
         for start in range(0, len(ordered), _PER_COMMIT):
             took_any |= await self._place_part(placing, ordered[start : start + _PER_COMMIT])
@@ -236,13 +237,17 @@ class Backfiller:
 
     async def _place(self, placing: _Placing, event: Event) -> bool:
         """Put one old event behind what we have; whether that went well."""
-        arrival = Arrival(event, is_history=True)
+        root = placing.inferred.get(event.event_id)
+        if all(event_id in placing.placed for event_id in event.prev_events):
+            root = None
         try:
-            if any(id not in placing.placed for id in event.prev_events):
-                root = placing.inferred.get(event.event_id)
-                state = await self._fetch_state(placing, event) if root is None else None
-                arrival = Arrival(event, state, root, is_history=True)
-            await self._writer.receive_history(placing.room, [arrival])
+            try:
+                await self._writer.receive_history(
+                    placing.room, [Arrival(event, root_before=root, is_history=True)]
+                )
+            except MissingHistory:
+                state = await self._fetch_state(placing, event)
+                await self._writer.receive_history(placing.room, [Arrival(event, state, is_history=True)])
         except (RemoteError, MissingHistory, MissingAuth) as error:
             logger.info("an old event of %s cannot be placed: %s", placing.room.room_id, error)
             return False
@@ -253,7 +258,8 @@ class Backfiller:
         if placing.states_left == 0:
             raise MissingHistory(event.prev_events)
         placing.states_left -= 1
-        return await self._source.states.fetch(placing.server_name, placing.room, event.event_id)
+        followers = list_followers(event, placing.events)
+        return await self._source.states.fetch(placing.server_name, placing.room, event, followers)
 
 
 def sort_by_history(events: Sequence[Event]) -> list[Event]:

@@ -1,19 +1,29 @@
 """State and auth events that other servers tell us: all of it or nothing, and only what we lack is fetched.
 
+    fetch(server, room, event)
+      /state_ids                         that server's word, and nobody else's
+      _fetch_contents                    what we lack of it, whoever gives it: events prove themselves
+      _check_told                        what the event rests on is there, or the state counts for nothing
+
+What is being fetched is not fetched a second time (`Flights`).
+
 Spec: server-server-api "Retrieving previous events": /state_ids, /state, /event, /event_auth.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
+from hs.matrix.auth_rules import select_auth_keys
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused
-from hs.net.room_client import RoomClient, decode_pdus
+from hs.net.room_client import RoomClient, StateIds, decode_pdus
 from hs.rooms.arrivals import MissingAuth
 from hs.rooms.checks import PduChecker
+from hs.rooms.flights import Flights
 from hs.rooms.outliers import OutlierImporter
 from hs.storage.outliers import OutlierStore
 from hs.storage.rooms import RoomInfo
@@ -31,9 +41,15 @@ _MAX_ROUNDS = 20
 # Events that are checked, and ids that are looked up, together.
 _CHUNK = 1000
 
+_CREATE: Final = ("m.room.create", "")
+
 
 class IncompleteState(RemoteError):
     """The other server has not given all of a state."""
+
+
+class NotGiven(RemoteError):
+    """The other server has given another event than it was asked for, or one that cannot be verified."""
 
 
 class FetchedStates:
@@ -46,30 +62,39 @@ class FetchedStates:
         self._checker = checker
         self._importer = importer
         self._store = store
+        self._ids: Flights[tuple[str, int, str], StateIds] = Flights()
+        self._contents: Flights[tuple[int, str], bool] = Flights()
+        self._auth: Flights[tuple[int, str], bool] = Flights()
+        self._events: Flights[tuple[int, str], Event] = Flights()
 
-    async def fetch(self, origin: str, room: RoomInfo, event_id: str) -> dict[StateKey, int]:
+    async def fetch(
+        self, origin: str, room: RoomInfo, event: Event, followers: Sequence[Event] = ()
+    ) -> dict[StateKey, int]:
         """The state before an event as the server tells it: (type, state_key) to numbers of events we hold.
 
-        Raises RemoteError where it does not tell all of it: then nothing is taken.
+        `followers` are events that this state is to be the ground of, too: see `list_followers`.
+        Raises RemoteError where it does not tell all of it, or what cannot be: then nothing is taken.
         """
-        ids = await self._client.get_state_ids(origin, room.room_id, event_id)
-        held = await self._importer.find_nids(room, [*ids.pdu_ids, *ids.auth_chain_ids])
-        missing = [id for id in dict.fromkeys((*ids.pdu_ids, *ids.auth_chain_ids)) if id not in held]
+        ids = await self._fetch_ids(origin, room, event.event_id)
+        missing = await self._list_missing(room, ids)
+        key = (room.room_nid, event.event_id)
+        if missing and await self._contents.join(key):
+            missing = await self._list_missing(room, ids)
         if missing:
-            total = len(ids.pdu_ids) + len(ids.auth_chain_ids)
-            if len(missing) * _WHOLE_FROM >= total or len(missing) > _MAX_SINGLE:
-                whole = await self._client.get_state(origin, room.room_id, event_id)
-                events = await self.check(room, [*whole.auth_chain, *whole.pdus])
-            else:
-                events = await self._fetch_events(origin, room, missing)
-            got = {event.event_id for event in events}
-            if any(id not in held and id not in got for id in ids.pdu_ids):
-                raise IncompleteState("not all of the state is given")
-            await self._import(origin, room, events)
-        return await self._entries(room, ids.pdu_ids)
+            await self._contents.run(
+                key, lambda: self._fetch_contents(origin, room, event.event_id, ids, missing)
+            )
+        state = await self._entries(room, ids.pdu_ids)
+        await self._check_told(room, state, [event, *followers])
+        return state
 
     async def fetch_before(
-        self, origin: str, room: RoomInfo, event: Event, missing: Sequence[str]
+        self,
+        origin: str,
+        room: RoomInfo,
+        event: Event,
+        missing: Sequence[str],
+        followers: Sequence[Event] = (),
     ) -> dict[StateKey, int]:
         """The same for an event that we hold, where these of its previous events are missing.
 
@@ -79,27 +104,103 @@ class FetchedStates:
         """
         if len(missing) == 1:
             try:
-                return await self._fetch_after(origin, room, missing[0])
+                state = await self._fetch_after(origin, room, missing[0])
             except RemoteRefused as error:
                 logger.info("%s does not know the state after %s: %s", origin, missing[0], error)
-        return await self.fetch(origin, room, event.event_id)
+            else:
+                if len(event.prev_events) == 1:
+                    await self._check_told(room, state, [event, *followers])
+                return state
+        return await self.fetch(origin, room, event, followers)
 
-    async def _fetch_after(self, origin: str, room: RoomInfo, event_id: str) -> dict[StateKey, int]:
+    async def fetch_event(self, origin: str, room: RoomInfo, event_id: str) -> Event:
+        """One event, valid by itself. Raises RemoteError."""
+        key = (room.room_nid, event_id)
+        event = await self._events.join(key)
+        # What somebody has changed on the way is good for nobody else.
+        if event is None or event.redacted_for_hash:
+            event = await self._events.run(key, lambda: self._ask_event(origin, room, event_id))
+        return event
+
+    async def _ask_event(self, origin: str, room: RoomInfo, event_id: str) -> Event:
         pdu = await self._client.get_event(origin, event_id)
         checked = await self._checker.check([pdu], room.version, room.room_id)
-        event = next((event for event in checked.events if event.event_id == event_id), None)
-        if event is None:
-            raise IncompleteState("the event whose state this is cannot be verified")
-        state = await self.fetch(origin, room, event_id)
+        for event in checked.events:
+            if event.event_id == event_id:
+                return event
+        raise NotGiven(f"{event_id} is not what was given, or cannot be verified")
+
+    async def _fetch_ids(self, origin: str, room: RoomInfo, event_id: str) -> StateIds:
+        key = (origin, room.room_nid, event_id)
+        ids = await self._ids.join(key)
+        if ids is None:
+            ids = await self._ids.run(key, lambda: self._client.get_state_ids(origin, room.room_id, event_id))
+        return ids
+
+    async def _list_missing(self, room: RoomInfo, ids: StateIds) -> list[str]:
+        wanted = dict.fromkeys((*ids.pdu_ids, *ids.auth_chain_ids))
+        held = await self._importer.find_nids(room, list(wanted))
+        return [event_id for event_id in wanted if event_id not in held]
+
+    async def _fetch_contents(
+        self, origin: str, room: RoomInfo, event_id: str, ids: StateIds, missing: Sequence[str]
+    ) -> bool:
+        """Store what we lack of a state, all of it or nothing."""
+        total = len(ids.pdu_ids) + len(ids.auth_chain_ids)
+        if len(missing) * _WHOLE_FROM >= total or len(missing) > _MAX_SINGLE:
+            whole = await self._client.get_state(origin, room.room_id, event_id)
+            events = await self.check(room, [*whole.auth_chain, *whole.pdus])
+        else:
+            events = await self._fetch_events(origin, room, missing)
+        got = {event.event_id for event in events}
+        of_state = set(ids.pdu_ids)
+        if any(id in of_state and id not in got for id in missing):
+            raise IncompleteState("not all of the state is given")
+        await self._import(origin, room, events)
+        return True
+
+    async def _fetch_after(self, origin: str, room: RoomInfo, event_id: str) -> dict[StateKey, int]:
+        event = await self.fetch_event(origin, room, event_id)
+        state = await self.fetch(origin, room, event)
         if event.is_state:
             await self._import(origin, room, [event])
             state |= await self._entries(room, [event_id])
         return state
 
+    async def _check_told(
+        self, room: RoomInfo, state: Mapping[StateKey, int], events: Sequence[Event]
+    ) -> None:
+        """IncompleteState where the state lacks what there must have been for the first of the events to be made.
+
+        Its sender has seen a member event of his own there, and so on: another one may have taken its place, but
+        something is there. The others follow the first, and what is among the events themselves is not asked of it.
+        """
+        own = {event.event_id for event in events}
+        cited = dict.fromkeys(id for event in events for id in event.auth_events if id not in own)
+        nids = await self._importer.find_nids(room, list(cited))
+        entries = await self._store.list_state(room.room_nid, list(nids.values()))
+        keys = {entry.event_nid: (entry.type, entry.state_key) for entry in entries if not entry.is_rejected}
+        needed = {_CREATE}
+        for event in events:
+            selected = select_auth_keys(
+                event.version, event.type, event.sender, event.state_key, event.content
+            )
+            found = {keys[nid] for id in event.auth_events if (nid := nids.get(id)) in keys}
+            needed |= found.intersection(selected)
+        lacking = needed - state.keys()
+        if lacking:
+            raise IncompleteState(f"the state lacks what is built on it: {sorted(lacking)[:3]}")
+
     async def fetch_auth(self, origin: str, room: RoomInfo, event: Event) -> None:
         """Store the auth events of an event, and theirs; MissingAuth or RemoteError where they cannot be had."""
-        pdus = await self._client.get_event_auth(origin, room.room_id, event.event_id)
+        key = (room.room_nid, event.event_id)
+        if not await self._auth.join(key):
+            await self._auth.run(key, lambda: self._fetch_auth(origin, room, event.event_id))
+
+    async def _fetch_auth(self, origin: str, room: RoomInfo, event_id: str) -> bool:
+        pdus = await self._client.get_event_auth(origin, room.room_id, event_id)
         await self._import(origin, room, await self.check(room, pdus))
+        return True
 
     async def fetch_missing_auth(self, origin: str, room: RoomInfo, events: Sequence[Event]) -> None:
         """Store auth events of several events that are neither held nor among them, as far as they can be had."""
@@ -160,13 +261,21 @@ class FetchedStates:
         async def fetch(event_id: str) -> Event | None:
             async with slots:
                 try:
-                    pdu = await self._client.get_event(origin, event_id)
+                    return await self.fetch_event(origin, room, event_id)
                 except RemoteError as error:
                     logger.debug("%s does not give %s: %s", origin, event_id, error)
                     return None
-                checked = await self._checker.check([pdu], room.version, room.room_id)
-                # It may have sent another one.
-                return next((event for event in checked.events if event.event_id == event_id), None)
 
         found = await asyncio.gather(*(fetch(event_id) for event_id in event_ids))
         return [event for event in found if event is not None]
+
+
+def list_followers(event: Event, events: Sequence[Event]) -> list[Event]:
+    """Those of the events, oldest first, before which there is nothing but the one event, and each other."""
+    line = {event.event_id}
+    followers = []
+    for other in events:
+        if other.event_id not in line and other.prev_events and line.issuperset(other.prev_events):
+            line.add(other.event_id)
+            followers.append(other)
+    return followers

@@ -18,10 +18,11 @@ from hs.matrix.errors import LimitExceeded, MatrixError
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient
-from hs.rooms.arrivals import Arrival, MissingAuth, MissingHistory
+from hs.rooms.arrivals import Arrival, DoubtfulState, MissingAuth, MissingHistory
 from hs.rooms.checks import PduChecker
 from hs.rooms.clock import Clock
-from hs.rooms.fetched_state import FetchedStates
+from hs.rooms.fetched_state import FetchedStates, list_followers
+from hs.rooms.flights import Flights
 from hs.rooms.writer import RoomWriter
 from hs.storage.backfill import BackfillStore
 from hs.storage.events import Flag
@@ -91,6 +92,8 @@ class GapFiller:
         self._states = states
         self._attempts = attempts
         self._clock = clock
+        # By room, and an event that is missing there.
+        self._fillings: Flights[tuple[int, str], bool] = Flights()
 
     async def place(self, room: RoomInfo, event: Event) -> str | None:
         """Why an event was dropped or rejected; what is soft-failed has been taken in, hidden.
@@ -110,13 +113,25 @@ class GapFiller:
         filling = _Filling(server_name, room)
         try:
             await self._place(filling, event)
-        except MissingHistory:
-            is_told = await self._fetch_missing(filling, event)
-            await self._place_sent(filling, event, is_told=is_told)
+        except MissingHistory as missing:
+            await self._fill_behind(filling, event, missing.event_ids)
             await self._note_failures(filling)
         error = filling.errors.get(event.event_id)
         # What is before it may be had another time.
         return Filled(error, error is not None and bool(filling.unreached))
+
+    async def _fill_behind(self, filling: _Filling, event: Event, missing: Sequence[str]) -> None:
+        key = (filling.room.room_nid, missing[0])
+        if await self._fillings.join(key):
+            # Another server has helped with what comes before its own event, and that is the same.
+            try:
+                await self._place(filling, event)
+            except MissingHistory as still_missing:
+                key = (filling.room.room_nid, still_missing.event_ids[0])
+            else:
+                return
+        is_told = await self._fillings.run(key, lambda: self._fetch_missing(filling, event))
+        await self._place_sent(filling, event, is_told=is_told)
 
     async def _place_sent(self, filling: _Filling, event: Event, *, is_told: bool) -> None:
         """Put the event itself into the room.
@@ -154,9 +169,12 @@ class GapFiller:
         filling.failed_pulls |= checked.dropped.keys()
         filling.passed_over |= checked.dropped.keys()
         ready = await self._list_ready(filling, [e for e in checked.events if e.event_id != event.event_id])
-        for missing in sorted(ready, key=lambda event: event.depth):
-            await self._pull(filling, missing)
-            if missing.event_id in filling.errors:
+        ready.sort(key=lambda event: event.depth)
+        for missing in ready:
+            await self._pull(filling, missing, list_followers(missing, [*ready, event]))
+            # Who does not have an event's past, or lies about it, says nothing of what its own server would give.
+            is_its_own = missing.sender.endswith(":" + filling.server_name)
+            if missing.event_id in filling.errors and is_its_own:
                 filling.failed_pulls.add(missing.event_id)
         return True
 
@@ -175,24 +193,29 @@ class GapFiller:
             failed = list(filling.failed_pulls)
             await self._attempts.set_ids_failed(filling.room.room_nid, failed, self._clock.now_ms())
 
-    async def _pull(self, filling: _Filling, event: Event) -> None:
+    async def _pull(self, filling: _Filling, event: Event, followers: Sequence[Event]) -> None:
         """An event that we have asked for: what is missing before it is bridged by the state after that."""
         try:
             await self._place(filling, event)
         except MissingHistory as missing:
-            await self._bridge(filling, event, missing.event_ids)
+            await self._bridge(filling, event, missing.event_ids, followers)
 
-    async def _bridge(self, filling: _Filling, event: Event, missing: Sequence[str]) -> None:
+    async def _bridge(
+        self, filling: _Filling, event: Event, missing: Sequence[str], followers: Sequence[Event] = ()
+    ) -> None:
         if filling.states_left == 0:
             filling.errors[event.event_id] = "too many events before it are missing"
             return
         filling.states_left -= 1
         try:
-            state = await self._states.fetch_before(filling.server_name, filling.room, event, missing)
+            state = await self._states.fetch_before(
+                filling.server_name, filling.room, event, missing, followers
+            )
+            await self._place(filling, event, state)
+        except DoubtfulState as error:
+            filling.drop(event, "the state before it is told otherwise", error)
         except (RemoteError, MissingAuth) as error:
             filling.drop(event, "the state before it cannot be had", error)
-            return
-        await self._place(filling, event, state)
 
     async def _place(
         self, filling: _Filling, event: Event, state: Mapping[tuple[str, str], int] | None = None
