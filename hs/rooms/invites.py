@@ -133,7 +133,7 @@ class InvitedUsers:
             raise InvalidParam(f"invite_room_state: {named.errors[0]}")
         signed = add_signature(event, self._signer.server_name, self._signer.key)
         room = await self._outside.enter(room_id, version)
-        if room.version is not version:
+        if not _is_alike(room.version, version):
             raise InvalidParam("the room has another version")
         if await self._participation.is_in(room.room_nid):
             # The invite itself comes with a transaction.
@@ -141,3 +141,8 @@ class InvitedUsers:
         else:
             await self._outside.set_membership(room, signed, named.shown)
         return signed
+
+
+def _is_alike(one: RoomVersion, other: RoomVersion) -> bool:
+    """Whether events of these versions are the same: of 1 and 2, invites of the first version do not say which."""
+    return one is other or (one.has_reference_pairs and other.has_reference_pairs)

@@ -12,6 +12,7 @@ import msgspec
 from hs.matrix.event import Event
 from hs.matrix.ids import server_of
 from hs.matrix.room_versions import RoomVersion
+from hs.net.errors import BadAnswer
 from hs.rooms.build import Numbers
 from hs.rooms.commit import Committer
 from hs.rooms.drafts import SentEvent
@@ -56,21 +57,41 @@ class OutsideRooms:
         self._numbers = numbers
 
     async def enter(self, room_id: str, version: RoomVersion) -> RoomInfo:
-        """The room, which is entered where it is new to us."""
+        """The room, which is entered where it is new to us; another server says that this is its version.
+
+        Where that is proven already, the room keeps the version that it has.
+        """
         room = await self._rooms.find(room_id)
-        if room is None:
-            [room_nid] = await self._numbers.rooms.take(1)
-            room = await self._rooms.ensure(room_id, version, room_nid)
+        if room is None or room.version is not version:
+            room = await self._rooms.enter_told(room_id, version, await self._new_nid())
         return room
+
+    async def enter_proven(self, room_id: str, version: RoomVersion) -> RoomInfo:
+        """The room, which is of this version for good, as its own create event says; BadAnswer where that cannot be.
+
+        Of what nobody has proven nothing is held that another version could make wrong: single memberships only,
+        which nothing rests on.
+        """
+        room = await self._rooms.enter_proven(room_id, version, await self._new_nid())
+        if room.version is not version:
+            raise BadAnswer("the room has another version than it had before")
+        return room
+
+    async def _new_nid(self) -> int:
+        [room_nid] = await self._numbers.rooms.take(1)
+        return room_nid
 
     async def set_membership(
         self, room: RoomInfo, event: Event, stripped: Sequence[Any] | None
     ) -> SentEvent | None:
         """The membership that a signed member event gives one of our users; None where we had the event.
 
+        None, too, where one of us has joined meanwhile: memberships follow from the room's state then.
         `stripped` is the state that came with it: the user's clients are shown what of it is well-formed.
         """
         async with self._lanes.turn(room.room_nid):
+            if await self._members.list_local_joined(room.room_nid, 1):
+                return None
             known = await self._known.find(room.room_nid, [event.event_id])
             if event.event_id in known.held or event.event_id in known.unjudged:
                 return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from hs.matrix.errors import Forbidden
 from hs.matrix.event import Event, pdu_dict
+from hs.matrix.room_versions import RoomVersion
 from hs.net.errors import BadAnswer, RemoteError
 from hs.net.room_client import Joined, RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth
@@ -17,7 +18,7 @@ from hs.rooms.handshakes import Handshakes, Prepared, Refusals
 from hs.rooms.naming import check_naming
 from hs.rooms.outside import OutsideRooms
 from hs.rooms.stage import PlacedEvent, Stage
-from hs.rooms.whole_imports import WholeImports
+from hs.rooms.whole_imports import WholeImports, find_create
 from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomInfo
 
@@ -72,10 +73,10 @@ class RemoteRooms:
         self, room_id: str, prepared: Prepared, joined: Joined, is_beginning: bool
     ) -> RoomInfo:
         """Store the room, and the join as what begins it for us."""
-        room = await self._outside.enter(room_id, prepared.version)
-        if room.version is not prepared.version:
-            raise BadAnswer("the room has another version than it had before")
-        event = await self._signed_by_both(room, prepared, joined)
+        if joined.members_omitted:
+            raise BadAnswer("members are left out of the state, which nobody has asked for")
+        event = await self._check_told(room_id, prepared, joined)
+        room = await self._outside.enter_proven(room_id, prepared.version)
         try:
             state = await self._imports.store(room, joined.state, joined.auth_chain)
             if ("m.room.create", "") not in state:
@@ -90,13 +91,21 @@ class RemoteRooms:
             ) from error
         return room
 
-    async def _signed_by_both(self, room: RoomInfo, prepared: Prepared, joined: Joined) -> Event:
-        """Our event, with the signature of the server that lets the user in, where one is needed."""
+    async def _check_told(self, room_id: str, prepared: Prepared, joined: Joined) -> Event:
+        """Our event, with the signature of the server that lets the user in, where one is needed.
+
+        The server has said which version the room is of. It is taken at its word no further than the room's create
+        event goes, which is signed by who made the room: nothing is stored by the rules of a wrong version.
+        """
         told = pdu_dict(prepared.event) if joined.event is None else joined.event
-        checked = await self._checker.check([told], room.version, room.room_id)
-        for event in checked.events:
-            # A redacted copy has the same id.
-            if event.event_id == prepared.event.event_id and not event.redacted_for_hash:
+        create = await find_create(joined.state)
+        checked = await self._checker.check([told, create], prepared.version, room_id)
+        # A redacted copy has the same id.
+        whole = [event for event in checked.events if not event.redacted_for_hash]
+        if not any(_is_create_of(event, prepared.version) for event in whole):
+            raise BadAnswer("the room's create event names another version, or is not signed by who made it")
+        for event in whole:
+            if event.event_id == prepared.event.event_id:
                 return event
         raise BadAnswer("the join came back as another event, or is not signed by who lets the user in")
 
@@ -113,6 +122,8 @@ class RemoteRooms:
                 )
                 named = await check_naming(self._checker, prepared.version, room_id, stripped)
                 room = await self._outside.enter(room_id, prepared.version)
+                if room.version is not prepared.version:
+                    raise BadAnswer("the room has another version")
                 await self._outside.set_membership(room, prepared.event, named.shown)
                 return room
             except RemoteError as error:
@@ -141,6 +152,11 @@ class RemoteRooms:
             return
         event = self._handshakes.sign_alone(room, user_id, {**content, "membership": "leave"})
         await self._outside.set_membership(room, event, None)
+
+
+def _is_create_of(event: Event, version: RoomVersion) -> bool:
+    """Whether it is a create event of this version. Spec: rooms/v1: `room_version` is "1" where it is missing."""
+    return event.type == "m.room.create" and event.content.get("room_version", "1") == version.id
 
 
 async def _check_allowed(stage: Stage, placed: Sequence[PlacedEvent | None]) -> None:

@@ -7,12 +7,13 @@ and a part of them as events. Spec: server-server-api "Joining Rooms".
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from hs.matrix.event import Event
 from hs.matrix.keys import ALGORITHM
+from hs.net.errors import BadAnswer
 from hs.net.room_client import decode_pdus
 from hs.rooms.checks import PduChecker
 from hs.rooms.outliers import OutlierImporter
@@ -40,6 +41,16 @@ class _Claim(msgspec.Struct):
 
 
 _claims: Final = msgspec.json.Decoder(_Claim)
+
+
+class _Kind(msgspec.Struct):
+    """Which entry of a state a PDU is."""
+
+    type: str = ""
+    state_key: str | None = None
+
+
+_kinds: Final = msgspec.json.Decoder(_Kind)
 
 
 @dataclass(slots=True)
@@ -114,6 +125,21 @@ class WholeImports:
         left = [event for event in part.events if event.event_id not in nids]
         waiting.events += left[: _MAX_WAITING - len(waiting.events)]
         waiting.state_ids |= part.state_ids.intersection(event.event_id for event in left)
+
+
+async def find_create(state: Sequence[msgspec.Raw]) -> dict[str, Any]:
+    """What a state that was given whole has for its m.room.create event, unchecked; BadAnswer where it has none."""
+    for i, pdu in enumerate(state, 1):
+        if i % _CHUNK == 0:
+            await asyncio.sleep(0)
+        try:
+            kind = _kinds.decode(pdu)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        if kind.type == "m.room.create" and kind.state_key == "":
+            for create in decode_pdus([pdu]):
+                return create
+    raise BadAnswer("the room has no create event")
 
 
 async def _check(

@@ -28,7 +28,7 @@ def arrival_of(room: RoomBuilder, event: BuiltEvent) -> Arrival:
 async def begin(engine: Engine, room: RoomBuilder, first: BuiltEvent) -> RoomInfo:
     """The room as we know it once we have come in with `first`: its state before is all we have of the past."""
     [room_nid] = await engine.room_nids.take(1)
-    info = await engine.rooms.ensure(room.room_id, room.version, room_nid)
+    info = await engine.rooms.enter_proven(room.room_id, room.version, room_nid)
     state = room.state(first.before)
     past = dict.fromkeys([*state.values(), *first.auth])
     waiting = list(past)
@@ -317,7 +317,7 @@ async def test_old_history_goes_behind_what_there_is(engine: Engine, database: D
 async def test_an_import_without_its_auth_events_stores_nothing(engine: Engine, database: Database) -> None:
     room, _ = simple_room()
     [room_nid] = await engine.room_nids.take(1)
-    info = await engine.rooms.ensure(room.room_id, room.version, room_nid)
+    info = await engine.rooms.enter_proven(room.room_id, room.version, room_nid)
     events = [parse_event(event.pdu, room.version) for event in room.events if event.nid != 2]
     with pytest.raises(MissingAuth) as raised:
         await engine.outliers.add(info, events)

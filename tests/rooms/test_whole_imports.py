@@ -60,7 +60,7 @@ async def store(
     keys = Keys()
     imports = WholeImports(PduChecker(keys), engine.outliers, engine.outlier_store, at_once=7)
     [room_nid] = await engine.room_nids.take(1)
-    info = await engine.rooms.ensure(room.room_id, room.version, room_nid)
+    info = await engine.rooms.enter_proven(room.room_id, room.version, room_nid)
     found = await imports.store(info, state, chain)
     # Servers that are gone take their time not to answer: nobody is asked twice.
     assert [wanted.keys() for wanted in keys.asked] == [{FAR}]
