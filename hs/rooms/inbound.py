@@ -123,6 +123,9 @@ class InboundTransactions:
             for event in checked.events:
                 await self._outside.end(room, event)
             return dict.fromkeys((event.event_id for event in checked.events), None)
+        if (await self._rooms.get(room_id)).version is not room.version:
+            # One of us has joined meanwhile, which has proven another version than somebody had said.
+            return await self._deliver(origin, room_id, pdus)
         if not await self._acls.is_allowed(room, origin):
             return {event.event_id: "your server is denied in this room" for event in checked.events}
         errors = await self._staging.deliver(origin, room, checked.events)
