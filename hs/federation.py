@@ -42,6 +42,7 @@ from hs.storage.database import Database
 from hs.storage.history import PduStore
 from hs.storage.outside import StrippedStateStore
 from hs.storage.staged_events import StagedEventStore
+from hs.storage.users import UserStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,16 @@ def build_room_apis(
     return inbound, [
         TransactionsApi(inbound),
         MembershipsApi(resident, whole, federation.naming, signer.server_name),
-        InvitesApi(InvitedUsers(checker, engine.participation, federation.acls, engine.outside, signer)),
+        InvitesApi(
+            InvitedUsers(
+                checker,
+                engine.participation,
+                federation.acls,
+                engine.outside,
+                UserStore(database),
+                signer,
+            )
+        ),
         ThirdPartyInvitesApi(federation.doors, federation.third_party, budget, signer.server_name),
     ]
 

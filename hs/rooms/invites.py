@@ -23,6 +23,7 @@ from hs.rooms.server_acls import ServerAcls
 from hs.rooms.stage import PlacedEvent, Stage
 from hs.rooms.writer import RoomWriter
 from hs.storage.rooms import RoomInfo
+from hs.storage.users import UserStore
 
 
 class Inviter:
@@ -89,12 +90,14 @@ class InvitedUsers:
         participation: Participation,
         acls: ServerAcls,
         outside: OutsideRooms,
+        users: UserStore,
         signer: Signer,
     ) -> None:
         self._checker = checker
         self._participation = participation
         self._acls = acls
         self._outside = outside
+        self._users = users
         self._signer = signer
 
     async def receive(
@@ -109,7 +112,7 @@ class InvitedUsers:
         """The invite with our signature; the user's clients have heard of it.
 
         Raises InvalidParam for an event of another kind and for state of another room, BadJson for what no event
-        can hold, Forbidden for a sender of another server and for one that nobody has signed.
+        can hold, Forbidden for a sender of another server, for one that nobody has signed, and for nobody's account.
         """
         try:
             event = parse_event(pdu, version)
@@ -127,6 +130,9 @@ class InvitedUsers:
         checked = await self._checker.check([pdu], version, room_id)
         if not checked.events:
             raise Forbidden("; ".join(checked.dropped.values()))
+        user = await self._users.find_user(target)
+        if user is None or user.is_deactivated:
+            raise Forbidden("there is no such user")
         named = await check_naming(self._checker, version, room_id, stripped)
         # For earlier versions this is optional, and servers do not keep to it.
         if version.room_id_is_create_hash and named.errors:

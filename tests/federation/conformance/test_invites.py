@@ -127,6 +127,18 @@ async def test_an_invite_of_a_version_that_nobody_knows(federated_town: Town, re
     assert answer.error == (400, "M_INCOMPATIBLE_ROOM_VERSION")
 
 
+async def test_an_invite_of_somebody_who_is_not_here(federated_town: Town, remote: RemoteServer) -> None:
+    gone, alice = await federated_town.person("gone"), remote.user("alice")
+    localpart = gone.user_id[1:].partition(":")[0]
+    who = {"type": "m.id.user", "user": gone.user_id}
+    auth = {"type": "m.login.password", "identifier": who, "password": f"{localpart} has a secret"}
+    assert (await gone.post("account", "deactivate", body={"auth": auth})).status == 200
+    room = remote.make_room("12", join_rule="invite")
+    for user_id in (gone.user_id, f"@typo:{federated_town.server_name}"):
+        answer = await invite(federated_town, remote, room, invite_of(room, alice, user_id))
+        assert answer.error == (403, "M_FORBIDDEN")
+
+
 async def test_a_name_that_nobody_has_given_the_room_is_not_shown(
     federated_town: Town, remote: RemoteServer
 ) -> None:
