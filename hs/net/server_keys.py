@@ -294,7 +294,7 @@ class ServerKeys:
             for name, key_ids in wanted.items()
             if (left := self._missing(name, key_ids)) and self._may_ask_notaries(name)
         }
-        if len(missing) >= _MANY:
+        if len(missing) >= _MANY and self._source.notaries:
             await asyncio.gather(*(self._ask_notaries(name, key_ids) for name, key_ids in missing.items()))
 
     def _may_ask_notaries(self, server_name: str) -> bool:
@@ -305,8 +305,12 @@ class ServerKeys:
 
     async def _ask_notaries(self, server_name: str, key_ids: Mapping[str, int]) -> None:
         """Return once the notaries have been asked for these keys; those asked for meanwhile go together."""
-        if not self._source.notaries or not self._is_open:
-            return
+        if self._source.notaries and self._is_open:
+            await self._wait_for_notaries(server_name, key_ids)
+        attempts = self._attempts.setdefault(server_name, _Attempts())
+        attempts.notaries_ms = max(self._now_ms() + _PAUSE_MS, attempts.direct_ms)
+
+    async def _wait_for_notaries(self, server_name: str, key_ids: Mapping[str, int]) -> None:
         waiting = self._for_notaries.get(server_name)
         if waiting is None:
             waiting = {}, asyncio.get_running_loop().create_future()
@@ -315,8 +319,6 @@ class ServerKeys:
         self._work_for_notaries()
         # Others may wait for the same.
         await asyncio.shield(waiting[1])
-        attempts = self._attempts.setdefault(server_name, _Attempts())
-        attempts.notaries_ms = max(self._now_ms() + _PAUSE_MS, attempts.direct_ms)
 
     def _work_for_notaries(self) -> None:
         if self._for_notaries and not self._is_gathering and len(self._notary_tasks) < _NOTARIES_AT_ONCE:
