@@ -52,7 +52,7 @@ def build_sending(
     catch_up = CatchUp(store, engine.rooms, engine.events, room_servers, progress)
     stored_edus = StoredEdus(OutboundEduStore(database), server_name)
     deliveries = Deliveries(network.client, network.backoff, clock, progress, catch_up, stored_edus)
-    sender = FederationSender(room_servers, engine.events, progress, deliveries, server_name)
+    sender = FederationSender(room_servers, engine.heads, engine.events, progress, deliveries, server_name)
     ephemeral = EphemeralSender(deliveries, room_servers, engine.rooms, sender.settle, server_name)
     return Sending(sender, ephemeral, stored_edus, deliveries, progress)
 

@@ -1,7 +1,9 @@
 """Events of our users, from commits to the queues of the servers they are for.
 
 Sent are events of our users, and those that other servers have brought into our rooms through us. They go to all
-servers with users in the room after the event; the end of a membership goes to the server of its user, too.
+servers with users in the room after the event; the end of a membership goes to the server of its user, too. A server that
+has come in through us is sent the ends of the room's history that its join does not build on: they came about while it
+was joining, and nobody else may know that it should hear of them.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from hs.outbound.transactions import Pdu
 from hs.rooms.drafts import Committed
 from hs.rooms.worker import Worker
 from hs.storage.events import EventStore
+from hs.storage.room_heads import HeadStore
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 _MAX_WAITING: Final = 10_000
 # Commits that are looked at together: their events are read by one query.
 _MAX_BATCH: Final = 100
+# Ends of a room's history that a server is sent which has come in; what is more, or before them, it can ask for.
+_MAX_ENDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,9 @@ class _Outgoing:
     record: EventRecord
     servers: frozenset[str]
     # Not in the room any more.
-    farewells: frozenset[str]
+    farewells: frozenset[str] = frozenset()
+    # The others have it already.
+    is_late: bool = False
 
 
 class FederationSender:
@@ -45,12 +52,14 @@ class FederationSender:
     def __init__(
         self,
         room_servers: RoomServers,
+        heads: HeadStore,
         events: EventStore,
         progress: SendProgress,
         deliveries: Deliveries,
         server_name: str,
     ) -> None:
         self._room_servers = room_servers
+        self._heads = heads
         self._events = events
         self._progress = progress
         self._deliveries = deliveries
@@ -168,7 +177,19 @@ class FederationSender:
             origin = {server_of(record.sender)} if record.sender == record.state_key else set()
             if (servers | farewells) - origin:
                 outgoing.append(_Outgoing(record, servers - origin, farewells - origin))
+            if origin and origin <= servers and record.event_nid in committed.relayed_nids:
+                outgoing += await self._welcome(record, frozenset(origin))
         return outgoing
+
+    async def _welcome(self, join: EventRecord, came: frozenset[str]) -> list[_Outgoing]:
+        """What a server has missed that has come in by this join: what it builds on is older."""
+        if join.content.get("membership") != "join":
+            return []
+        head = await self._heads.load_head(join.room_nid)
+        found = await self._events.get_many([extremity.event_nid for extremity in head.extremities])
+        missed = [record for record in found.values() if 0 < record.stream_ordering < join.stream_ordering]
+        missed.sort(key=lambda record: record.stream_ordering)
+        return [_Outgoing(record, came, is_late=True) for record in missed[-_MAX_ENDS:]]
 
     async def _enqueue(self, outgoing: Sequence[_Outgoing]) -> None:
         pdus = await self._events.get_pdu_json([one.record.event_nid for one in outgoing])
@@ -180,7 +201,8 @@ class FederationSender:
                 logger.error("event %s is gone and was not sent", record.event_id)
                 continue
             pdu = Pdu(record.room_nid, nid, stream_ordering, pdus[nid])
-            self._progress.note_sent(record.room_nid, nid, stream_ordering)
+            if not one.is_late:
+                self._progress.note_sent(record.room_nid, nid, stream_ordering)
             for name in one.servers:
                 by_server[name].append(pdu)
             if one.farewells:

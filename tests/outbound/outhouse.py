@@ -205,7 +205,7 @@ class OutHouse:
             client, self.backoff, self.clock, self.progress, catch_up, self.stored_edus, slow_s=0.3
         )
         self.sender = FederationSender(
-            room_servers, self.engine.events, self.progress, self.deliveries, SERVER
+            room_servers, self.engine.heads, self.engine.events, self.progress, self.deliveries, SERVER
         )
         self.ephemeral = EphemeralSender(
             self.deliveries, room_servers, self.engine.rooms, self.sender.settle, SERVER
