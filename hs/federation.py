@@ -18,13 +18,14 @@ from hs.rooms.backfill import Backfiller, HistorySource
 from hs.rooms.build import Signer
 from hs.rooms.checks import PduChecker
 from hs.rooms.clock import Clock
+from hs.rooms.early_events import EarlyEvents
 from hs.rooms.entrances import RoomEntrances
 from hs.rooms.far_events import FarEventsByTime
 from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.gaps import GapFiller
 from hs.rooms.handshakes import Handshakes
 from hs.rooms.history_access import HistoryAccess
-from hs.rooms.inbound import InboundTransactions, OnEdu
+from hs.rooms.inbound import InboundRooms, InboundTransactions, OnEdu
 from hs.rooms.inferred_states import InferredStates
 from hs.rooms.invites import InvitedUsers, Inviter
 from hs.rooms.naming import NamingState
@@ -39,6 +40,7 @@ from hs.rooms.whole_states import WholeStates
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
+from hs.storage.early_events import EarlyEventStore
 from hs.storage.history import PduStore
 from hs.storage.outside import StrippedStateStore
 from hs.storage.staged_events import StagedEventStore
@@ -59,6 +61,7 @@ class RoomFederation:
     attempts: BackfillStore
     others: OtherServers
     remote: RemoteRooms
+    early: EarlyEvents
     third_party: ThirdPartyInvites
 
 
@@ -85,6 +88,7 @@ def build_room_federation(
     )
     engine.committer.on_commit(backfiller.on_commit)
     handshakes = Handshakes(rooms, signer, clock)
+    early = EarlyEvents(EarlyEventStore(database))
     pending = PendingInvites(engine.states, engine.events, KeyValidity(network.http))
     return RoomFederation(
         client=rooms,
@@ -103,7 +107,9 @@ def build_room_federation(
             WholeImports(checker, engine.outliers, engine.outlier_store),
             engine.writer,
             engine.outside,
+            early,
         ),
+        early=early,
         third_party=ThirdPartyInvites(
             engine.rooms, engine.participation, engine.members, pending, inviter, rooms, signer.server_name
         ),
@@ -145,9 +151,16 @@ def build_room_apis(
         clock,
         patience_s,
     )
-    inbound = InboundTransactions(
-        engine.rooms, engine.participation, federation.acls, checker, staging, engine.outside, on_edu
+    inbound_rooms = InboundRooms(
+        engine.rooms,
+        engine.participation,
+        federation.acls,
+        checker,
+        staging,
+        engine.outside,
+        federation.early,
     )
+    inbound = InboundTransactions(inbound_rooms, on_edu)
     whole = WholeStates(engine.states, PduStore(database), engine.graphs)
     return inbound, [
         TransactionsApi(inbound),

@@ -17,7 +17,7 @@ import asyncio
 import io
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +147,16 @@ class RemoteServer:
     def lie(self, method: str, part: str, answer: Callable[[Any], Any]) -> Script:
         """Have something changed in what is answered otherwise."""
         return self.script(method, part, change(answer, self._answers.answer))
+
+    def keep_waiting(self, method: str, part: str, act: Callable[[], Awaitable[None]]) -> Script:
+        """Carry requests out as ever, but have `act` done before they are answered."""
+
+        async def answer(request: Received) -> Any:
+            reply = await self._answers.answer(request)
+            await act()
+            return reply
+
+        return self.script(method, part, answer)
 
     def behave(self) -> None:
         """Drop all scripts."""

@@ -14,6 +14,7 @@ from hs.net.errors import BadAnswer, RemoteError
 from hs.net.room_client import Joined, RoomClient
 from hs.rooms.arrivals import Arrival, MissingAuth
 from hs.rooms.checks import PduChecker
+from hs.rooms.early_events import EarlyEvents
 from hs.rooms.handshakes import Handshakes, Prepared, Refusals
 from hs.rooms.naming import check_naming
 from hs.rooms.outside import OutsideRooms
@@ -36,6 +37,7 @@ class RemoteRooms:
         imports: WholeImports,
         writer: RoomWriter,
         outside: OutsideRooms,
+        early: EarlyEvents,
     ) -> None:
         self._handshakes = handshakes
         self._client = client
@@ -43,6 +45,7 @@ class RemoteRooms:
         self._imports = imports
         self._writer = writer
         self._outside = outside
+        self._early = early
 
     async def join(
         self,
@@ -58,15 +61,17 @@ class RemoteRooms:
         Raises what the client is to be told.
         """
         refusals = Refusals()
-        for server_name in servers:
-            try:
-                prepared = await self._handshakes.prepare(server_name, "join", room_id, user_id, content)
-                joined = await self._client.send_join(
-                    server_name, room_id, prepared.event.event_id, pdu_dict(prepared.event)
-                )
-                return await self._take_in(room_id, prepared, joined, is_beginning)
-            except RemoteError as error:
-                refusals.add(server_name, error)
+        # As soon as one of the servers has the join, others send what happens in the room.
+        with self._early.joining(room_id):
+            for server_name in servers:
+                try:
+                    prepared = await self._handshakes.prepare(server_name, "join", room_id, user_id, content)
+                    joined = await self._client.send_join(
+                        server_name, room_id, prepared.event.event_id, pdu_dict(prepared.event)
+                    )
+                    return await self._take_in(room_id, prepared, joined, is_beginning)
+                except RemoteError as error:
+                    refusals.add(server_name, error)
         raise refusals.error()
 
     async def _take_in(
