@@ -99,6 +99,8 @@ class Backfiller:
         self._server_name = server_name
         # One at a time in each room: readers who come upon the same end wait for the same answer.
         self._running: dict[int, asyncio.Task[bool]] = {}
+        # How often history of any room was fetched.
+        self._fetched = 0
         # Rooms that we have all of, and a count of what may have changed that.
         self._whole: LRUCache[int, None] = LRUCache(_REMEMBERED)
         self._arrivals = 0
@@ -133,14 +135,21 @@ class Backfiller:
         if task is None:
             task = asyncio.create_task(self._fill(room, depth), name=f"backfill {room.room_nid}")
             self._running[room.room_nid] = task
-            task.add_done_callback(lambda done: self._running.pop(room.room_nid, None))
+            task.add_done_callback(lambda done: self._end(room))
         return await asyncio.shield(task)
+
+    def mark(self, room: RoomInfo) -> int | None:
+        """The same before and after where no history was fetched meanwhile; None while it is."""
+        return None if room.room_nid in self._running else self._fetched
 
     async def take_event(self, room: RoomInfo, server_name: str, event_id: str) -> bool:
         """Take in one old event; whether there is more of the room's history now. Raises RemoteError."""
         source = self._source
         event = await source.states.fetch_event(server_name, room, event_id)
-        return await self._take_in(room, server_name, [event])
+        try:
+            return await self._take_in(room, server_name, [event])
+        finally:
+            self._fetched += 1
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -148,6 +157,10 @@ class Backfiller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, room: RoomInfo) -> None:
+        self._running.pop(room.room_nid, None)
+        self._fetched += 1
 
     async def _fill(self, room: RoomInfo, depth: int) -> bool:
         points = await self._choose_points(room, depth)
@@ -174,11 +187,13 @@ class Backfiller:
 
     async def _choose_points(self, room: RoomInfo, depth: int) -> list[BackfillPoint]:
         """The nearest points that other servers would tell us about, looked at one by one until there are enough."""
-        points = {point.event_nid: point for point in await self._store.list_points(room.room_nid, depth)}
+        now_ms = self._clock.now_ms()
+        found = await self._store.list_points(room.room_nid, depth, now_ms)
+        points = {point.event_nid: point for point in found}
         ranked = extremity_rank.rank(
             [(p.event_nid, p.depth, p.failed_attempts, p.last_attempt_ts) for p in points.values()],
             depth,
-            self._clock.now_ms(),
+            now_ms,
             _MAX_RANKED,
         )
         chosen: list[BackfillPoint] = []

@@ -22,6 +22,7 @@ class BackfillPoint:
     successor_nid: int
 
 
+# What may not be tried yet must not crowd out what may: the wait is that of `extremity_rank.retry_at`.
 _POINTS = """
     SELECT DISTINCT ON (e.depth, b.event_nid) b.event_nid, b.event_id, e.depth, b.failed_attempts, b.last_attempt_ts,
         e.event_nid AS successor_nid
@@ -29,7 +30,8 @@ _POINTS = """
     JOIN event_edges d ON d.room_nid = b.room_nid AND d.prev_nid = b.event_nid
     JOIN events e ON e.room_nid = d.room_nid AND e.event_nid = d.event_nid
     WHERE b.room_nid = $1 AND e.flags & $2 = 0 AND e.depth {side} $3
-    ORDER BY e.depth {order}, b.event_nid LIMIT $4
+        AND (b.failed_attempts = 0 OR b.last_attempt_ts + (3600000::bigint << least(b.failed_attempts, 8)) <= $4)
+    ORDER BY e.depth {order}, b.event_nid LIMIT $5
 """
 _BEFORE = _POINTS.format(side="<=", order="DESC")
 _AFTER = _POINTS.format(side=">", order="ASC")
@@ -41,11 +43,11 @@ class BackfillStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_points(self, room_nid: int, depth: int) -> list[BackfillPoint]:
-        """The points nearest to a depth on both sides, a bounded number of them."""
+    async def list_points(self, room_nid: int, depth: int, now_ms: int) -> list[BackfillPoint]:
+        """The points nearest to a depth on both sides that may be tried now, a bounded number of them."""
         found = [
-            *await self._database.fetch(_BEFORE, room_nid, HIDDEN, depth, _MAX_POINTS),
-            *await self._database.fetch(_AFTER, room_nid, HIDDEN, depth, _MAX_POINTS),
+            *await self._database.fetch(_BEFORE, room_nid, HIDDEN, depth, now_ms, _MAX_POINTS),
+            *await self._database.fetch(_AFTER, room_nid, HIDDEN, depth, now_ms, _MAX_POINTS),
         ]
         return [BackfillPoint(*row) for row in found]
 

@@ -19,6 +19,9 @@ class OldHistory(Protocol):
     async def fill(self, room: RoomInfo, depth: int) -> bool:
         """Fetch history near a depth; whether there is more of it now."""
 
+    def mark(self, room: RoomInfo) -> int | None:
+        """The same before and after where no history was fetched meanwhile; None while it is."""
+
 
 class FarHistory:
     """Looks whether a page lacks something, and has it fetched."""
@@ -32,6 +35,10 @@ class FarHistory:
         if self._old is None:
             return False
         return await self._old.is_broken_off(room, 0 if end is None else end.depth, start.depth)
+
+    def mark(self, room: RoomInfo) -> int | None:
+        """The same before and after where no history was fetched meanwhile; None while it is."""
+        return 0 if self._old is None else self._old.mark(room)
 
     async def fill(self, room: RoomInfo, start: TopologicalToken) -> bool:
         """Have it fetched; whether there is more to read now."""

@@ -69,8 +69,7 @@ class Pagination:
     async def messages(self, room: RoomInfo, viewer: Viewer, access: Access, request: PageRequest) -> bytes:
         """The answer of GET /messages as JSON."""
         stretch = await self._places.stretch(room, access, request.start, request.stop, request.backwards)
-        page = await self._read(room, viewer, stretch, request, request.limit)
-        page, is_whole = await self._complete(room, viewer, stretch, request, page)
+        page, is_whole = await self._read_whole(room, viewer, stretch, request)
         if not is_whole and page.end is None and stretch.stop is None and page.events:
             # Not the beginning: it may be had the next time.
             page = replace(page, end=stretch.past(page.events[-1].record))
@@ -138,20 +137,24 @@ class Pagination:
 
     # --- reading
 
-    async def _complete(
-        self, room: RoomInfo, viewer: Viewer, stretch: Stretch, request: PageRequest, page: Page
+    async def _read_whole(
+        self, room: RoomInfo, viewer: Viewer, stretch: Stretch, request: PageRequest
     ) -> tuple[Page, bool]:
         """The page with what was missing of it, as far as that could be had, and whether nothing is missing now.
 
         What is fetched may leave gaps between branches, and who reads on never comes back to them.
         """
+        mark = self._places.mark(room)
+        page = await self._read(room, viewer, stretch, request, request.limit)
         give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
         for _ in range(_MAX_FETCHES if request.backwards else 0):
             fetched = await self._places.fetch_missing(room, stretch, page.end)
-            if fetched is None:
+            # What came between the reading and this look is not on the page.
+            if fetched is None and mark is not None and mark == self._places.mark(room):
                 return page, True
-            if not fetched:
+            if fetched is False:
                 break
+            mark = self._places.mark(room)
             page = await self._read(room, viewer, stretch, request, request.limit)
             if asyncio.get_running_loop().time() > give_up_at:
                 break

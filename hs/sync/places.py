@@ -71,6 +71,10 @@ class Places:
         end = None if stop is None else (await self._find(room, stop))[0]
         return Stretch(start, place, end, min(until, view) if backwards else until, backwards)
 
+    def mark(self, room: RoomInfo) -> int | None:
+        """The same before and after where no history was fetched meanwhile; None while it is."""
+        return self._far.mark(room)
+
     async def fetch_missing(
         self, room: RoomInfo, stretch: Stretch, end: TopologicalToken | None
     ) -> bool | None:

@@ -25,6 +25,7 @@ from hs.rooms.fetched_state import FetchedStates
 from hs.rooms.history_access import HistoryAccess
 from hs.rooms.inferred_states import InferredStates
 from hs.rooms.other_servers import OtherServers
+from hs.storage import backfill as points
 from hs.storage.arrivals import ArrivalStore
 from hs.storage.backfill import BackfillStore
 from hs.storage.database import Database
@@ -201,6 +202,20 @@ async def test_more_gaps_at_one_depth_than_are_asked_for_at_once(rig: Rig, remot
     named = [event_id for event_ids in asked for event_id in event_ids]
     assert len(set(named)) == 13
     assert {event_id for event_id in named if event_id.startswith("$gone")} == {
+        f"$gone{n}" for n in range(1, 13)
+    }
+
+
+async def test_what_waits_does_not_crowd_out_what_may_be_asked_for(
+    rig: Rig, remote: RemoteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "_MAX_POINTS", 4)
+    _, info = await rig.enter(remote)
+    await rig.break_off(info, 12)
+    remote.script("GET", "/backfill/", refuse(404, "M_NOT_FOUND"))
+    for _ in range(5):
+        await rig.backfiller.fill(info, 100)
+    assert {event_id for event_ids in asked_for(remote) for event_id in event_ids} >= {
         f"$gone{n}" for n in range(1, 13)
     }
 

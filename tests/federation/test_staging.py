@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from hs.rooms import staging, writer
-from hs.rooms.gap_turns import MAX_OF_SERVER, GapTurns
+from hs.rooms.gap_turns import MAX_OF_ROOM, MAX_OF_SERVER, MAX_SLOW_OF_ROOM, GapTurns
 from hs.storage.database import Database
 from hs.storage.embedded import EmbeddedPostgres
 from tests.certificates import Authority
@@ -423,4 +423,28 @@ async def test_what_fails_does_not_keep_its_place() -> None:
     turns.submit(1, "a", works.make("next"))
     await works.end("next")
     assert works.begun == ["next"]
+    await turns.close()
+
+
+async def test_who_takes_long_gives_its_place_in_the_room_away() -> None:
+    turns, works = GapTurns(slow_s=0.05), Works()
+    names = [f"slow{number}" for number in range(MAX_SLOW_OF_ROOM + 10)]
+    for name in names:
+        turns.submit(1, name, works.make(name))
+    await asyncio.sleep(0)
+    assert works.begun == names[:MAX_OF_ROOM]
+    async with asyncio.timeout(30):
+        while len(works.begun) < MAX_SLOW_OF_ROOM:
+            assert works.begun == names[: len(works.begun)]
+            await asyncio.sleep(0.01)
+    turns.submit(2, "elsewhere", works.make("elsewhere"))
+    await works.end("slow0")
+    assert works.begun[-2:] == ["elsewhere", names[MAX_SLOW_OF_ROOM]]
+    for name in names[1:]:
+        await works.end(name)
+    # All places are there again.
+    for name in names:
+        turns.submit(3, name, works.make(f"again {name}"))
+    await asyncio.sleep(0)
+    assert works.begun[-MAX_OF_ROOM:] == [f"again {name}" for name in names[:MAX_OF_ROOM]]
     await turns.close()
