@@ -43,9 +43,6 @@ _MAX_HEADER: Final = 8190
 _READ_AHEAD: Final = 128 * 1024
 # Larger bodies are written in pieces.
 _WHOLE_BODY: Final = 512 * 1024
-# An item of a list takes some 70 bytes of memory once decoded, however short it is: a gigabyte for so many. Events have
-# a comma in 30 to 50 bytes: the largest room that is taken at all has fewer.
-_MAX_COMMAS: Final = 16 * 2**20
 # Kept for the next requests to one place; what a burst needs more is closed after it.
 _IDLE_PER_HOST: Final = 2
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
@@ -147,9 +144,7 @@ class HttpClient:
                     # What was for the first host may be nothing for others.
                     response = await self._ask(method, url, None, {}, None)
                 try:
-                    return HttpAnswer(
-                        response.status, response.headers, await _read(response, bounds.max_bytes)
-                    )
+                    return HttpAnswer(response.status, response.headers, await _read(response, bounds))
                 finally:
                     # Where there is more to read, the connection ends.
                     response.release()
@@ -234,25 +229,25 @@ def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLC
     return context
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Body:
+async def _read(response: aiohttp.ClientResponse, bounds: Bounds) -> Body:
     """All of the body, in a file where it is large; BadAnswer for what is packed.
 
     TooLong where there is more, or more in it than can be taken in.
     """
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise BadAnswer("the answer is packed, and was not to be")
-    too_long = TooLong(f"the answer is longer than {max_bytes} bytes")
-    if (response.content_length or 0) > max_bytes:
+    too_long = TooLong(f"the answer is longer than {bounds.max_bytes} bytes")
+    if (response.content_length or 0) > bounds.max_bytes:
         raise too_long
-    left, commas = max_bytes, 0
+    left, commas = bounds.max_bytes, 0
     with _errors(), closing(Spool()) as spool:
         async for chunk in response.content.iter_any():
             left -= len(chunk)
             if left < 0:
                 raise too_long
             commas += chunk.count(b",")
-            if commas > _MAX_COMMAS:
-                raise TooLong("the answer has more in it than any room")
+            if commas > bounds.max_parts:
+                raise TooLong(f"the answer has more than {bounds.max_parts} parts")
             await spool.add(chunk)
         return await spool.finish()
 

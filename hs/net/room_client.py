@@ -21,7 +21,7 @@ _API: Final = "/_matrix/federation"
 MIB: Final = 2**20
 
 # Rooms with 100,000 members have this much state.
-_ROOM: Final = Bounds(384 * MIB, 300.0)
+_ROOM: Final = Bounds(384 * MIB, 300.0, 16 * MIB)
 _IDS: Final = Bounds(48 * MIB, 60.0)
 # Of one event: some thousands at most.
 _CHAIN: Final = Bounds(32 * MIB, 60.0)

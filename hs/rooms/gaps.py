@@ -166,7 +166,6 @@ class GapFiller:
             )
             return False
         checked = await self._checker.check(pdus, filling.room.version, filling.room.room_id)
-        filling.failed_pulls |= checked.dropped.keys()
         filling.passed_over |= checked.dropped.keys()
         ready = await self._list_ready(filling, [e for e in checked.events if e.event_id != event.event_id])
         ready.sort(key=lambda event: event.depth)
@@ -174,7 +173,7 @@ class GapFiller:
             await self._pull(filling, missing, list_followers(missing, [*ready, event]))
             # Who does not have an event's past, or lies about it, says nothing of what its own server would give.
             is_its_own = missing.sender.endswith(":" + filling.server_name)
-            if missing.event_id in filling.errors and is_its_own:
+            if is_its_own and missing.event_id in filling.errors.keys() - filling.unreached:
                 filling.failed_pulls.add(missing.event_id)
         return True
 

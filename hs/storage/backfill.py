@@ -8,6 +8,9 @@ from hs.storage.events import HIDDEN
 
 # Points that one look reads in each direction; rooms have had tens of thousands.
 _MAX_POINTS = 1000
+# Failed pulls that are remembered of a room. The longest wait is 256 hours; what is older is as good as new.
+_MAX_FAILED = 1000
+_FORGOTTEN_MS = 60 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +117,42 @@ class BackfillStore:
     async def list_attempts(self, room_nid: int, event_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(failed attempts, when the last was) of those of the events that we lack and have failed to get."""
         rows = await self._database.fetch(
+            "SELECT DISTINCT ON (event_id) event_id, failed_attempts, last_attempt_ts FROM ("
             "SELECT event_id, failed_attempts, last_attempt_ts FROM backward_extremities "
-            "WHERE room_nid = $1 AND event_id = ANY($2::text[]) AND failed_attempts > 0",
+            "WHERE room_nid = $1 AND event_id = ANY($2::text[]) AND failed_attempts > 0 UNION ALL "
+            "SELECT event_id, failed_attempts, last_attempt_ts FROM failed_pulls "
+            "WHERE room_nid = $1 AND event_id = ANY($2::text[])) AS failed ORDER BY event_id, last_attempt_ts DESC",
             room_nid,
             event_ids,
         )
         return {row["event_id"]: (row["failed_attempts"], row["last_attempt_ts"]) for row in rows}
 
     async def set_ids_failed(self, room_nid: int, event_ids: Sequence[str], now_ms: int) -> None:
-        """`set_failed`, by ids; events that nothing we have builds on are left out."""
-        rows = await self._database.fetch(
-            "SELECT event_nid FROM backward_extremities WHERE room_nid = $1 AND event_id = ANY($2::text[])",
-            room_nid,
-            event_ids,
-        )
-        await self.set_failed(room_nid, [row["event_nid"] for row in rows], now_ms)
+        """`set_failed`, by ids, also for events that nothing we have builds on: of a room the newest are kept."""
+        async with self._database.write() as writer:
+            await writer.execute(
+                "UPDATE backward_extremities SET failed_attempts = failed_attempts + 1, last_attempt_ts = $3 "
+                "WHERE room_nid = $1 AND event_id = ANY($2::text[])",
+                room_nid,
+                event_ids,
+                now_ms,
+            )
+            await writer.execute(
+                "INSERT INTO failed_pulls AS f (room_nid, event_id, failed_attempts, last_attempt_ts) "
+                "SELECT $1, event_id, 1, $3 FROM unnest($2::text[]) AS n (event_id) "
+                "ON CONFLICT (room_nid, event_id) DO UPDATE "
+                "SET failed_attempts = f.failed_attempts + 1, last_attempt_ts = $3",
+                room_nid,
+                event_ids,
+                now_ms,
+            )
+            await writer.execute(
+                "DELETE FROM failed_pulls WHERE room_nid = $1 AND (last_attempt_ts < $2 OR event_id IN ("
+                "SELECT event_id FROM failed_pulls WHERE room_nid = $1 ORDER BY last_attempt_ts DESC OFFSET $3))",
+                room_nid,
+                now_ms - _FORGOTTEN_MS,
+                _MAX_FAILED,
+            )
 
     async def list_own_users(self, room_nid: int, limit: int) -> list[str]:
         """Our users who are, or were, something in the room."""

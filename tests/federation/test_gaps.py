@@ -70,6 +70,36 @@ async def test_what_cannot_be_placed_is_dropped_and_the_room_goes_on(
     await Eyes(bob).event(room.room_id, said.event_id)
 
 
+async def test_what_was_pulled_in_vain_is_not_pulled_again_at_once(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    """Also where nothing that we have builds on it."""
+    room, _ = await enter(federated_town, remote)
+    alice = remote.user("alice")
+    lost = room.say(alice, "lost")
+    bad = room.forge(alice, auth_events=["$" + "y" * 43], prev_events=[lost.event_id])
+    remote.lie("POST", "/get_missing_events/", lambda _: {"events": [lost.pdu, bad]})
+    for number in range(3):
+        event = room.forge(alice, prev_events=[room.parse(bad).event_id], content={"body": f"{number}"})
+        await remote.send(federated_town.server_name, event)
+    assert len(remote.received("GET", "/event_auth/")) == 1
+
+
+async def test_a_bad_copy_of_an_event_does_not_keep_the_event_out(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    room, bob = await enter(federated_town, remote)
+    alice = remote.user("alice")
+    wanted = room.say(alice, "wanted")
+    told = [{"events": [with_bad_signature(wanted.pdu)]}, {"events": [wanted.pdu]}]
+    remote.lie("POST", "/get_missing_events/", lambda _: told.pop(0))
+    for number in range(2):
+        event = room.forge(alice, prev_events=[wanted.event_id], content={"body": f"{number}"})
+        await remote.send(federated_town.server_name, event)
+    found = await bob.get("rooms", room.room_id, "event", wanted.event_id)
+    assert found.body["content"]["body"] == "wanted"
+
+
 async def test_a_slow_server_delays_only_its_own_gap(federated_town: Town, remote: RemoteServer) -> None:
     room, bob = await enter(federated_town, remote)
     alice, entered = remote.user("alice"), room.newest
