@@ -111,7 +111,12 @@ def _list_missing(stage: Stage) -> list[tuple[int, str]]:
 
 
 def _flags(placed: PlacedEvent) -> int:
-    return int(placed.flags | (Flag.RELAYED if placed.is_relayed else 0))
+    flags = placed.flags
+    if placed.is_relayed:
+        flags |= Flag.RELAYED
+    if placed.missing_prevs:
+        flags |= Flag.AFTER_GAP
+    return int(flags)
 
 
 def pack_record(stage: Stage, placed: PlacedEvent, stream_ordering: int) -> bytes:

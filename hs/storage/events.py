@@ -25,7 +25,8 @@ class Flag(IntFlag):
     OUTLIER = 1
     REJECTED = 2
     SOFT_FAILED = 4
-    PARTIAL = 8
+    # When it came, something before it was missing: what arrived earlier is not what comes before it.
+    AFTER_GAP = 8
     REDACTED = 16
     # Kept for what it tells one of our users; its auth events are not known, so nothing may rest on it.
     UNJUDGED = 32

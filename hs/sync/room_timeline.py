@@ -1,6 +1,7 @@
 """The timeline of a room in a sync: its newest events that the filter lets through and the user may see.
 
-Spec: client-server-api GET /sync, Timeline: `limited` where there are more, `prev_batch` to page to them.
+Spec: client-server-api GET /sync, Timeline: `limited` where there are more, `prev_batch` to page to them. A timeline
+has no gap in it: it begins after the newest one, and what is missing is fetched for who pages back.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from hs._fast.event_record import EventRecord
 from hs.matrix.filters import SyncFilter, limit_of
 from hs.matrix.tokens import RoomToken, TopologicalToken
+from hs.storage.events import Flag
 from hs.sync.client_events import Viewer
 from hs.sync.visibility import Seen, Visibility
 from hs.sync.window import RoomReads, Timeline, Window
@@ -18,6 +20,25 @@ _BEGINNING = -(2**63)
 # limited, and the client may page on.
 _SCAN_LIMIT = 2_000
 _MAX_CHUNK = 500
+
+
+class _Gap:
+    """Looks for the newest gap in what is read, newest first."""
+
+    def __init__(self) -> None:
+        # The last event that was looked at came after a gap.
+        self.is_reached = False
+        # There are events on the other side of it.
+        self.is_passed = False
+
+    def cut(self, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
+        """The records on this side of it. History that was fetched from the past has its own order, without gaps."""
+        for i, record in enumerate(records):
+            if self.is_reached and record.stream_ordering > 0:
+                self.is_passed = True
+                return records[:i]
+            self.is_reached = bool(record.flags & Flag.AFTER_GAP)
+        return records
 
 
 class RoomTimelines:
@@ -35,16 +56,18 @@ class RoomTimelines:
         found: list[Seen] = []  # newest first, one more than wanted where there are more
         looked_at: list[EventRecord] = []
         scanned = 0
+        gap = _Gap()
         keeps_all = window.sees_all and await self._reads.wanted.keeps_all(viewer.user_id, wanted.timeline)
-        async for records in self._chunks(window, limit, keeps_all):
+        async for chunk in self._chunks(window, limit, keeps_all):
+            records = gap.cut(chunk)
             kept = await self._reads.wanted.keep(viewer.user_id, records, wanted.timeline)
             found += await self._see(kept, window, viewer)
             looked_at += kept
             scanned += len(records)
-            if len(found) > limit or scanned >= _SCAN_LIMIT:
+            if len(found) > limit or scanned >= _SCAN_LIMIT or gap.is_passed:
                 break
         fitting = len(found) if window.sees_all else _count_fitting(looked_at, found)
-        has_more = len(found) > min(limit, fitting) or scanned >= _SCAN_LIMIT
+        has_more = len(found) > min(limit, fitting) or scanned >= _SCAN_LIMIT or gap.is_reached
         shown = found[: min(limit, fitting)][::-1]
         return Timeline(
             [seen.record for seen in shown],
@@ -109,7 +132,12 @@ def _before(record: EventRecord) -> str:
     """The token from which paging back goes on right before the event.
 
     A place in the order of arrival, as a sync's timeline is: what arrived before and lies further ahead
-    in the order of history is paged to, too. Backfilled events have only their place in history.
+    in the order of history is paged to, too. Backfilled events have only their place in history, and so has what is
+    missing before an event.
     """
     stream = record.stream_ordering - 1
-    return str(RoomToken(stream) if stream >= 0 else TopologicalToken(record.depth, stream))
+    if stream < 0:
+        return str(TopologicalToken(record.depth, stream))
+    if record.flags & Flag.AFTER_GAP:
+        return str(TopologicalToken(record.depth, stream, until=stream))
+    return str(RoomToken(stream))
