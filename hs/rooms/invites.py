@@ -57,6 +57,11 @@ class Inviter:
     async def _have_signed(self, room: RoomInfo, event: Event) -> Event:
         """The invite with the signature of the invited user's server."""
         stripped = await self._naming.list_pdus(room, event.sender)
+        if any(
+            pdu["type"] == "m.room.create" and pdu["content"].get("m.federate") is False for pdu in stripped
+        ):
+            # The rules would let the invite in, and never who is invited.
+            raise Forbidden("the room is for users of this server only")
         server_name = server_of(event.state_key or "")
         try:
             answer = await self._client.send_invite(

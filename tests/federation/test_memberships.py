@@ -72,6 +72,19 @@ async def test_an_invite_is_withdrawn(federated_town: Town, remote: RemoteServer
     await eyes.membership(room.room_id, "leave")
 
 
+async def test_nobody_elsewhere_is_invited_to_a_room_that_does_not_federate(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    alice = await federated_town.person("alice")
+    bob, carol = remote.user("bob"), await federated_town.person("carol")
+    room_id = await alice.create_room(creation_content={"m.federate": False}, invite=[bob])
+    answer = await alice.post("rooms", room_id, "invite", body={"user_id": bob})
+    assert answer.error == (403, "M_FORBIDDEN")
+    assert await alice.state(room_id, "m.room.member", bob) is None
+    assert not remote.world.invites
+    await alice.invite(room_id, carol.user_id)
+
+
 async def prepared_join(remote: RemoteServer, town: Town, alice: Person) -> tuple[str, Pdu]:
     """A room of ours, and a join that our server has prepared and the remote has not signed yet."""
     room_id = await alice.create_room(preset="public_chat")
