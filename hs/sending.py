@@ -39,17 +39,17 @@ class Sending:
 
 
 def build_sending(
-    engine: Engine, database: Database, clock: Clock, network: Network, acls: ServerAcls, server_name: str
+    engine: Engine, database: Database, clock: Clock, network: Network, server_name: str
 ) -> Sending:
     """Sends from its `start` on."""
     store = OutboundStore(database, server_name)
-    room_servers = RoomServers(store, acls, server_name)
+    room_servers = RoomServers(store, server_name)
 
     def list_queues() -> Iterable[ServerQueue]:
         return deliveries.queues
 
     progress = SendProgress(store, list_queues)
-    catch_up = CatchUp(store, engine.rooms, engine.events, room_servers, progress)
+    catch_up = CatchUp(store, engine.events, progress)
     stored_edus = StoredEdus(OutboundEduStore(database), server_name)
     deliveries = Deliveries(network.client, network.backoff, clock, progress, catch_up, stored_edus)
     sender = FederationSender(room_servers, engine.heads, engine.events, progress, deliveries, server_name)

@@ -117,7 +117,7 @@ async def start(
     stack.push_async_callback(readers.sync.close)
     registry = CollectorRegistry()
     if config.federation.enabled:
-        sending = build_sending(engine, database, clock, network, federation.acls, config.server_name)
+        sending = build_sending(engine, database, clock, network, config.server_name)
         await start_sending(sending, engine, readers, registry, stack)
     limiter = _make_limiter(config, people)
     account_rooms = AccountRooms(

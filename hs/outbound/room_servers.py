@@ -1,12 +1,11 @@
 """The servers in rooms: in memory for busy rooms, kept true by commits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from cachetools import LRUCache
 
 from hs.matrix.ids import is_server_name, server_of
 from hs.rooms.drafts import Committed, MembershipChange
-from hs.rooms.server_acls import ServerAcls
 from hs.storage.outbound import OutboundStore
 from hs.storage.rooms import RoomInfo
 
@@ -17,12 +16,13 @@ _REMEMBERED = 300_000
 class RoomServers:
     """Knows which other servers hear of what happens in a room.
 
-    Commits must be taken over one at a time, in their order; what is read from the database may be ahead of them.
+    Those that the room's access list denies are among them: that keeps out what they do, not what is done (spec:
+    client-server-api "Server Access Control (ACLs) for rooms", "Server behaviour"). Commits must be taken over one at
+    a time, in their order; what is read from the database may be ahead of them.
     """
 
-    def __init__(self, store: OutboundStore, acls: ServerAcls, server_name: str) -> None:
+    def __init__(self, store: OutboundStore, server_name: str) -> None:
         self._store = store
-        self._acls = acls
         self._server_name = server_name
         # Counts changes, so that what was read before one is not kept after it.
         self._changes = 0
@@ -31,22 +31,16 @@ class RoomServers:
         )
 
     async def list_servers(self, room: RoomInfo) -> frozenset[str]:
-        """Servers with users in the room that its access list lets in, without ours."""
+        """Servers with users in the room, without ours."""
         known = self._known.get(room.room_nid)
         if known is None:
             before = self._changes
-            named = [name for name in await self._store.list_servers(room.room_nid) if is_server_name(name)]
-            known = frozenset(await self.filter_allowed(room, named))
+            named = await self._store.list_servers(room.room_nid)
+            known = frozenset(name for name in named if is_server_name(name))
             # A room that is too large to be remembered is read each time.
             if len(known) < _REMEMBERED and before == self._changes:
                 self._known[room.room_nid] = known
         return known
-
-    async def filter_allowed(self, room: RoomInfo, server_names: Collection[str]) -> Collection[str]:
-        """Those of the servers that the room's access list lets in."""
-        if not server_names:
-            return server_names
-        return await self._acls.list_allowed(room, server_names)
 
     def forget(self) -> None:
         """Let the database say who is where."""
@@ -55,17 +49,14 @@ class RoomServers:
     async def take_over(self, committed: Committed) -> None:
         """Know what a commit has changed."""
         room = committed.room
-        if committed.is_uncertain or committed.state_changes or committed.membership_changes:
+        if committed.is_uncertain or committed.membership_changes:
             self._changes += 1
         known = self._known.get(room.room_nid)
         if known is None:
             return
-        if committed.is_uncertain or any(
-            change.type == "m.room.server_acl" for change in committed.state_changes
-        ):
+        if committed.is_uncertain:
             del self._known[room.room_nid]
-            return
-        if committed.membership_changes:
+        elif committed.membership_changes:
             self._known[room.room_nid] = await self._change(room, known, committed.membership_changes)
 
     async def _change(
@@ -84,5 +75,4 @@ class RoomServers:
             # Others of their users may be there still.
             staying = await self._store.list_joined(room.room_nid, went)
             known, came = known - (went - staying), came - (went - staying)
-        new = came - known
-        return known | frozenset(await self.filter_allowed(room, new)) if new else known
+        return known | came

@@ -171,7 +171,7 @@ class FederationSender:
             if record.type == "m.room.member" and user_id in ended:
                 name = server_of(user_id) if user_id else ""
                 if name not in servers and name != self._server_name and is_server_name(name):
-                    farewells = frozenset(await self._room_servers.filter_allowed(committed.room, [name]))
+                    farewells = frozenset([name])
             # Who has brought a membership of their own here has it; invites by third-party identifiers are made
             # here, in the name of others.
             origin = {server_of(record.sender)} if record.sender == record.state_key else set()

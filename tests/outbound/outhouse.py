@@ -27,7 +27,6 @@ from hs.outbound.room_servers import RoomServers
 from hs.outbound.sender import FederationSender
 from hs.outbound.stored_edus import StoredEdus
 from hs.rooms.drafts import Committed
-from hs.rooms.server_acls import ServerAcls
 from hs.storage.database import Database
 from hs.storage.destinations import DestinationStore
 from hs.storage.outbound import OutboundStore
@@ -195,10 +194,9 @@ class OutHouse:
         own = OwnKeys(SERVER, [signing_key_from_seed("k", b"\x01" * 32)], [], now_ms)
         client = FederationClient(ServerHttp(self.requests, self.requests), own, self.backoff, now_ms)
         store = OutboundStore(self.database, SERVER)
-        acls = ServerAcls(self.engine.states, self.engine.events)
-        self.room_servers = room_servers = RoomServers(store, acls, SERVER)
+        self.room_servers = room_servers = RoomServers(store, SERVER)
         self.progress = SendProgress(store, lambda: self.deliveries.queues)
-        catch_up = CatchUp(store, self.engine.rooms, self.engine.events, room_servers, self.progress)
+        catch_up = CatchUp(store, self.engine.events, self.progress)
         self.stored_edus = StoredEdus(OutboundEduStore(self.database), SERVER)
         await self.stored_edus.load()
         self.deliveries = Deliveries(

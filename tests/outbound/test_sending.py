@@ -90,9 +90,10 @@ async def test_who_is_kicked_hears_of_it_and_of_nothing_after(
     assert not texts(gone)
 
 
-async def test_servers_that_the_room_denies_hear_nothing(
+async def test_servers_that_the_room_denies_hear_what_is_done_in_it(
     federated_town: Town, make_remote: MakeRemote
 ) -> None:
+    """An access list keeps out what they do. They are to keep to it, too, so they have to know of it."""
     alice = await federated_town.person("alice")
     denied, staying = await make_remote(host="::1"), await make_remote()
     room_id = await alice.create_room(preset="public_chat")
@@ -100,9 +101,10 @@ async def test_servers_that_the_room_denies_hear_nothing(
         await remote.join(federated_town.server_name, room_id, remote.user("bob"))
     acl = {"allow": ["*"], "deny": ["[::1]"], "allow_ip_literals": True}
     assert (await alice.set_state(room_id, "m.room.server_acl", acl)).status == 200
-    await alice.say(room_id, "between us")
-    await staying.wait_for_pdu(is_text("between us"))
-    assert not texts(denied)
+    await alice.say(room_id, "among us")
+    for remote in (denied, staying):
+        await remote.wait_for_pdu(is_text("among us"))
+        assert [pdu["content"] for pdu in sent_to(remote) if pdu["type"] == "m.room.server_acl"] == [acl]
 
 
 async def test_a_slow_server_does_not_delay_others(federated_town: Town, make_remote: MakeRemote) -> None:
