@@ -30,6 +30,7 @@ from hs.rooms.inferred_states import InferredStates
 from hs.rooms.invites import InvitedUsers, Inviter
 from hs.rooms.naming import NamingState
 from hs.rooms.other_servers import OtherServers
+from hs.rooms.pull_attempts import PullAttempts
 from hs.rooms.remote_rooms import RemoteRooms
 from hs.rooms.resident import ResidentServer, RoomDoors
 from hs.rooms.server_acls import ServerAcls
@@ -139,8 +140,8 @@ def build_room_apis(
         federation.client,
         checker,
         federation.states,
-        federation.attempts,
-        clock,
+        federation.backfiller,
+        PullAttempts(federation.attempts, clock),
     )
     staging = EventStaging(
         gaps,

@@ -184,6 +184,7 @@ class ArrivalPlacer:
             before=before,
             is_relayed=arrival.is_relayed,
             is_told=arrival.is_told,
+            is_beginning=arrival.is_beginning,
             missing_prevs=tuple((prev.event_nid, prev.event_id) for prev in prevs if prev.is_new),
         )
         if event.state_key is not None and not flags & Flag.REJECTED:

@@ -142,14 +142,33 @@ class Backfiller:
         """The same before and after where no history was fetched meanwhile; None while it is."""
         return None if room.room_nid in self._running else self._fetched
 
-    async def take_event(self, room: RoomInfo, server_name: str, event_id: str) -> bool:
-        """Take in one old event; whether there is more of the room's history now. Raises RemoteError."""
-        source = self._source
-        event = await source.states.fetch_event(server_name, room, event_id)
+    async def list_old(self, room: RoomInfo, events: Sequence[Event], begins_at_depth: int) -> list[Event]:
+        """Those of the events that come before what we have, oldest first.
+
+        What lies below the depth at which we came into the room has happened before, also on another branch.
+        """
+        known = await self._known.find(room.room_nid, [event.event_id for event in events])
+        ordered = sort_by_history(events)
+        before = set(known.awaited)
+        before.update(event.event_id for event in events if event.depth < begins_at_depth)
+        for event in reversed(ordered):
+            if event.event_id in before:
+                before.update(event.prev_events)
+        return [event for event in ordered if event.event_id in before]
+
+    async def take_old(self, room: RoomInfo, server_name: str, events: Sequence[Event]) -> bool:
+        """Take in old events that a server has given; whether that was any. Raises RemoteError."""
+        if not events:
+            return False
         try:
-            return await self._take_in(room, server_name, [event])
+            return await self._take_in(room, server_name, events)
         finally:
             self._fetched += 1
+
+    async def take_event(self, room: RoomInfo, server_name: str, event_id: str) -> bool:
+        """Take in one old event; whether there is more of the room's history now. Raises RemoteError."""
+        event = await self._source.states.fetch_event(server_name, room, event_id)
+        return await self.take_old(room, server_name, [event])
 
     async def close(self) -> None:
         """Stop what is under way."""

@@ -4,6 +4,7 @@
     fill(server, room, event)
       _fetch_auth                        auth events: stored as outliers
       _fetch_missing                     the events between ours and theirs, by get_missing_events
+        _take_old                        those that ours build on: history, no news
       _bridge                            where a gap remains: the state after what is missing, by ids
 
 Spec: server-server-api "Retrieving previous events", "Retrieving event authorisation information".
@@ -13,18 +14,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hs._fast import extremity_rank
 from hs.matrix.errors import LimitExceeded, MatrixError
 from hs.matrix.event import Event
 from hs.net.errors import RemoteError, RemoteRefused, Unreachable
 from hs.net.room_client import RoomClient
 from hs.rooms.arrivals import Arrival, DoubtfulState, MissingAuth, MissingHistory
+from hs.rooms.backfill import Backfiller
 from hs.rooms.checks import PduChecker
-from hs.rooms.clock import Clock
 from hs.rooms.fetched_state import FetchedStates, list_followers
 from hs.rooms.flights import Flights
+from hs.rooms.pull_attempts import PullAttempts
 from hs.rooms.writer import RoomWriter
-from hs.storage.backfill import BackfillStore
 from hs.storage.events import Flag
 from hs.storage.room_heads import HeadStore
 from hs.storage.rooms import RoomInfo
@@ -82,16 +82,16 @@ class GapFiller:
         client: RoomClient,
         checker: PduChecker,
         states: FetchedStates,
-        attempts: BackfillStore,
-        clock: Clock,
+        history: Backfiller,
+        attempts: PullAttempts,
     ) -> None:
         self._writer = writer
         self._heads = heads
         self._client = client
         self._checker = checker
         self._states = states
+        self._history = history
         self._attempts = attempts
-        self._clock = clock
         # By room, and an event that is missing there.
         self._fillings: Flights[tuple[int, str], bool] = Flights()
 
@@ -115,7 +115,8 @@ class GapFiller:
             await self._place(filling, event)
         except MissingHistory as missing:
             await self._fill_behind(filling, event, missing.event_ids)
-            await self._note_failures(filling)
+            # Whoever builds on what could not be taken in would make us try it again and again.
+            await self._attempts.note_failed(room.room_nid, filling.failed_pulls)
         error = filling.errors.get(event.event_id)
         # What is before it may be had another time.
         return Filled(error, error is not None and bool(filling.unreached))
@@ -167,7 +168,8 @@ class GapFiller:
             return False
         checked = await self._checker.check(pdus, filling.room.version, filling.room.room_id)
         filling.passed_over |= checked.dropped.keys()
-        ready = await self._list_ready(filling, [e for e in checked.events if e.event_id != event.event_id])
+        told = [e for e in checked.events if e.event_id != event.event_id]
+        ready = await self._take_old(filling, told, head.begins_at_depth)
         ready.sort(key=lambda event: event.depth)
         for missing in ready:
             await self._pull(filling, missing, list_followers(missing, [*ready, event]))
@@ -177,20 +179,25 @@ class GapFiller:
                 filling.failed_pulls.add(missing.event_id)
         return True
 
-    async def _list_ready(self, filling: _Filling, events: Sequence[Event]) -> list[Event]:
-        """Those of the events that were not tried in vain a short while ago."""
-        ids = [event.event_id for event in events]
-        failed = await self._attempts.list_attempts(filling.room.room_nid, ids)
-        now_ms = self._clock.now_ms()
-        waiting = {id for id, attempts in failed.items() if extremity_rank.retry_at(*attempts) > now_ms}
-        filling.passed_over |= waiting
-        return [event for event in events if event.event_id not in waiting]
+    async def _take_old(
+        self, filling: _Filling, events: Sequence[Event], begins_at_depth: int
+    ) -> list[Event]:
+        """What is news of the events, without those that were tried in vain a short while ago.
 
-    async def _note_failures(self, filling: _Filling) -> None:
-        """Let what could not be taken in wait, longer each time: whoever builds on it would make us try again."""
-        if filling.failed_pulls:
-            failed = list(filling.failed_pulls)
-            await self._attempts.set_ids_failed(filling.room.room_nid, failed, self._clock.now_ms())
+        What something that we have builds on, or what is from before we came, is old history: it is taken in as such,
+        and nobody is notified.
+        """
+        room = filling.room
+        waiting = await self._attempts.list_waiting(room.room_nid, [event.event_id for event in events])
+        filling.passed_over |= waiting
+        ready = [event for event in events if event.event_id not in waiting]
+        old = await self._history.list_old(room, ready, begins_at_depth)
+        try:
+            await self._history.take_old(room, filling.server_name, old)
+        except RemoteError as error:
+            logger.info("old events of %s cannot be judged: %s", room.room_id, error)
+        old_ids = {event.event_id for event in old}
+        return [event for event in ready if event.event_id not in old_ids]
 
     async def _pull(self, filling: _Filling, event: Event, followers: Sequence[Event]) -> None:
         """An event that we have asked for: what is missing before it is bridged by the state after that."""

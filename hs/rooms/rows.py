@@ -62,6 +62,7 @@ def build_batch(
         missing_prevs=_list_missing(stage),
         rewritten=[p.event_nid for p in stage.placed if p.was_here],
         state_id=stage.head.root.id,
+        begins_at_depth=next((p.event.depth for p in stage.placed if p.is_beginning), None),
         new_room=(room.room_id, room.version.id) if is_new else None,
         exceptions=[
             ExceptionRow(user_id, stream_ordering, judgement.thread_nid, base, push)

@@ -42,6 +42,8 @@ class PlacedEvent:
     is_relayed: bool = False
     # Of one of our users, and the server that it came in through tells the others.
     is_told: bool = False
+    # The room begins anew for us with it.
+    is_beginning: bool = False
     # (event_nid, event_id) of previous events that we lack.
     missing_prevs: tuple[tuple[int, str], ...] = ()
 

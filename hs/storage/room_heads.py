@@ -26,6 +26,8 @@ class HeadRow:
 
     state_id: int
     next_key_ix: int
+    # What lies below has happened before we came in.
+    begins_at_depth: int
     extremities: tuple[ExtremityRow, ...]
 
 
@@ -48,7 +50,7 @@ class HeadStore:
         """The room's head as last committed."""
         # One statement is one snapshot: a COMMIT whose connection was lost may be carried out meanwhile.
         rows = await self._database.fetch(
-            "SELECT r.state_id AS room_state_id, e.event_nid, e.event_id, e.depth, e.state_id, "
+            "SELECT r.state_id AS room_state_id, r.begins_at_depth, e.event_nid, e.event_id, e.depth, e.state_id, "
             "(SELECT coalesce(max(key_ix) + 1, 0) FROM state_keys WHERE room_nid = $1) AS next_ix "
             "FROM rooms r LEFT JOIN forward_extremities f USING (room_nid) "
             "LEFT JOIN events e ON e.room_nid = f.room_nid AND e.event_nid = f.event_nid "
@@ -62,7 +64,7 @@ class HeadStore:
             for r in rows
             if r["event_nid"] is not None
         )
-        return HeadRow(rows[0]["room_state_id"], rows[0]["next_ix"], extremities)
+        return HeadRow(rows[0]["room_state_id"], rows[0]["next_ix"], rows[0]["begins_at_depth"], extremities)
 
     async def delete_transactions(self) -> None:
         """Forget requests that no client repeats any more, the oldest first; a bounded number at a time."""

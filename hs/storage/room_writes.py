@@ -107,6 +107,8 @@ class RoomBatch:
     redacted: Sequence[tuple[int, int]] = ()
     state_id: int = 0
     new_room: tuple[str, str] | None = None
+    # The depth from which on the room is known to us; None where that stays as it is.
+    begins_at_depth: int | None = None
     exceptions: Sequence[ExceptionRow] = ()
     # (event_nid, event_id) of previous events that we lack.
     missing_prevs: Sequence[tuple[int, str]] = ()
@@ -346,7 +348,7 @@ _SET_CURRENT_STATE = """
         SELECT $1, type, state_key, key_ix, event_nid FROM last WHERE event_nid <> 0
         ON CONFLICT (room_nid, type, state_key) DO UPDATE SET event_nid = excluded.event_nid
     )
-    UPDATE rooms SET state_id = $9 WHERE room_nid = $1
+    UPDATE rooms SET state_id = $9, begins_at_depth = coalesce($10, begins_at_depth) WHERE room_nid = $1
 """
 
 _SET_MEMBERS = """
@@ -395,6 +397,7 @@ async def _set_current_state(writer: Writer, batch: RoomBatch) -> None:
         [d.stream_ordering for d in deltas],
         [d.state_id for d in deltas],
         batch.state_id,
+        batch.begins_at_depth,
     )
     if batch.members or batch.gone_members:
         members = batch.members

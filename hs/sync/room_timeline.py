@@ -22,25 +22,6 @@ _SCAN_LIMIT = 2_000
 _MAX_CHUNK = 500
 
 
-class _Gap:
-    """Looks for the newest gap in what is read, newest first."""
-
-    def __init__(self) -> None:
-        # The last event that was looked at came after a gap.
-        self.is_reached = False
-        # There are events on the other side of it.
-        self.is_passed = False
-
-    def cut(self, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
-        """The records on this side of it. History that was fetched from the past has its own order, without gaps."""
-        for i, record in enumerate(records):
-            if self.is_reached and record.stream_ordering > 0:
-                self.is_passed = True
-                return records[:i]
-            self.is_reached = bool(record.flags & Flag.AFTER_GAP)
-        return records
-
-
 class RoomTimelines:
     """Reads timelines."""
 
@@ -56,25 +37,25 @@ class RoomTimelines:
         found: list[Seen] = []  # newest first, one more than wanted where there are more
         looked_at: list[EventRecord] = []
         scanned = 0
-        gap = _Gap()
+        is_at_gap = False
         keeps_all = window.sees_all and await self._reads.wanted.keeps_all(viewer.user_id, wanted.timeline)
         async for chunk in self._chunks(window, limit, keeps_all):
-            records = gap.cut(chunk)
+            records, is_at_gap = _cut_at_gap(chunk)
             kept = await self._reads.wanted.keep(viewer.user_id, records, wanted.timeline)
             found += await self._see(kept, window, viewer)
             looked_at += kept
             scanned += len(records)
-            if len(found) > limit or scanned >= _SCAN_LIMIT or gap.is_passed:
+            if len(found) > limit or scanned >= _SCAN_LIMIT or is_at_gap:
                 break
         fitting = len(found) if window.sees_all else _count_fitting(looked_at, found)
-        has_more = len(found) > min(limit, fitting) or scanned >= _SCAN_LIMIT or gap.is_reached
+        has_more = len(found) > min(limit, fitting) or scanned >= _SCAN_LIMIT or is_at_gap
         shown = found[: min(limit, fitting)][::-1]
         return Timeline(
             [seen.record for seen in shown],
             {seen.record.event_nid: seen.membership for seen in shown},
             # Who has come back may have events of an earlier stay, and what is between is not shown.
             limited=has_more or (window.is_new and window.since is not None),
-            prev_batch=_before(shown[0].record) if shown else str(RoomToken(window.upto)),
+            prev_batch=await self._before(shown[0].record) if shown else str(RoomToken(window.upto)),
         )
 
     async def _see(self, records: Sequence[EventRecord], window: Window, viewer: Viewer) -> list[Seen]:
@@ -103,9 +84,36 @@ class RoomTimelines:
             upto = places[-1].stream_ordering - 1
             chunk = min(chunk * 2, _MAX_CHUNK)
 
+    async def _before(self, record: EventRecord) -> str:
+        """The token from which paging back goes on right before the event.
+
+        A place in the order of arrival, as a sync's timeline is: what arrived before and lies further ahead in the
+        order of history is paged to, too. What is missing before an event is behind both.
+        """
+        stream = record.stream_ordering - 1
+        if not record.flags & Flag.AFTER_GAP:
+            return str(RoomToken(stream))
+        place = (record.depth, stream)
+        newest = await self._reads.timeline.find_place_at(record.room_nid, stream)
+        if newest is not None:
+            place = max(place, (newest.depth, newest.stream_ordering))
+        return str(TopologicalToken(*place, until=stream))
+
     async def _get(self, nids: Sequence[int]) -> list[EventRecord]:
         found = await self._reads.events.get_many(nids)
         return [found[nid] for nid in nids if nid in found]
+
+
+def _cut_at_gap(records: Sequence[EventRecord]) -> tuple[Sequence[EventRecord], bool]:
+    """The records, newest first, on this side of the newest gap; whether there is one.
+
+    What was before we came into the room is on the other side: backfilled history has its place among other history
+    by depth, and none in the order of arrival.
+    """
+    for i, record in enumerate(records):
+        if record.flags & Flag.AFTER_GAP:
+            return records[: i + 1], True
+    return records, False
 
 
 def _count_fitting(looked_at: Sequence[EventRecord], found: Sequence[Seen]) -> int:
@@ -126,18 +134,3 @@ def _count_fitting(looked_at: Sequence[EventRecord], found: Sequence[Seen]) -> i
         elif key is not None:
             unseen.add(key)
     return count
-
-
-def _before(record: EventRecord) -> str:
-    """The token from which paging back goes on right before the event.
-
-    A place in the order of arrival, as a sync's timeline is: what arrived before and lies further ahead
-    in the order of history is paged to, too. Backfilled events have only their place in history, and so has what is
-    missing before an event.
-    """
-    stream = record.stream_ordering - 1
-    if stream < 0:
-        return str(TopologicalToken(record.depth, stream))
-    if record.flags & Flag.AFTER_GAP:
-        return str(TopologicalToken(record.depth, stream, until=stream))
-    return str(RoomToken(stream))

@@ -13,6 +13,7 @@ from hs._fast.state_tree import Node
 from hs.rooms.state import RoomStates
 from hs.storage.events import EventStore
 from hs.storage.members import MemberStore
+from hs.sync.access import END
 
 _VISIBILITY = "m.room.history_visibility"
 _VISIBILITY_KEY = (_VISIBILITY, "")
@@ -64,7 +65,7 @@ class Visibility:
         judged = [r for r in records if joined_at is None or r.stream_ordering <= joined_at]
         moments = await self._moments(room_nid, judged, user_id) if judged else {}
         # Asked for only where it matters: whoever has been in all the time never needs it.
-        last_join = joined_at
+        present_until = None if joined_at is None else END
         seen = []
         for record in records:
             if joined_at is not None and record.stream_ordering > joined_at:
@@ -79,9 +80,9 @@ class Visibility:
             is_own = record.type == _MEMBER and record.state_key == user_id
             is_visible = is_own or any(_is_visible(side) for side in sides)
             if not is_visible and any(side.is_shared for side in sides):
-                if last_join is None:
-                    last_join = await self._find_last_join(user_id, room_nid)
-                is_visible = last_join >= record.stream_ordering
+                if present_until is None:
+                    present_until = await self._find_end_of_stay(user_id, room_nid)
+                is_visible = present_until >= record.stream_ordering
             if is_visible:
                 seen.append(Seen(record, after.membership))
         return seen
@@ -99,10 +100,22 @@ class Visibility:
             found |= {record.event_nid: moments[record.state_id].membership for record in judged}
         return found
 
-    async def _find_last_join(self, user_id: str, room_nid: int) -> int:
-        """The stream ordering of the user's last join; below all others where there is none."""
+    async def _find_end_of_stay(self, user_id: str, room_nid: int) -> int:
+        """The stream ordering up to which the user was in the room last; above all others where they are there now.
+
+        In between, branches of other servers come in that know nothing of the user: what is shared on them is for
+        who is there.
+        """
         changes = await self._members.list_changes_in_room(user_id, room_nid)
-        return max((stream for stream, kind in changes if kind == "join"), default=_NEVER)
+        end = _NEVER
+        was_in = False
+        for stream, kind in changes:
+            if kind == "join":
+                end = END
+            elif was_in:
+                end = stream
+            was_in = kind == "join"
+        return end
 
     async def _moments(
         self, room_nid: int, records: Sequence[EventRecord], user_id: str

@@ -106,3 +106,64 @@ async def test_a_gap_that_was_filled_at_once_is_none(federated_town: Town, remot
     told = (await bob.sync(since))["rooms"]["join"][room.room_id]
     assert told["timeline"]["limited"] is False
     assert bodies(told["timeline"]["events"]) == [*_MISSED, "last"]
+
+
+@pytest.mark.parametrize("early", [5, 12, 30])
+@pytest.mark.parametrize("back", [0, 1, 3])
+async def test_what_was_before_our_join_is_no_news(
+    federated_town: Town, remote: RemoteServer, early: int, back: int
+) -> None:
+    """Whoever does not know of the join yet speaks on a branch from before it, all of which we lack."""
+    bob, room = await federated_town.person("bob"), remote.make_room()
+    alice = remote.user("alice")
+    before = [room.say(alice, f"early {number}") for number in range(early)]
+    await join(bob, remote, room)
+    since = (await bob.sync())["next_batch"]
+    said = room.say(alice, "beside the join", prev=[before[-1 - back]])
+    await remote.send(federated_town.server_name, said)
+    await Eyes(bob).event(room.room_id, said.event_id)
+    assert remote.received("POST", "/get_missing_events/")
+    told = (await bob.sync(since))["rooms"]["join"][room.room_id]
+    assert bodies(told["timeline"]["events"]) == ["beside the join"]
+    assert told["unread_notifications"]["notification_count"] == 1
+    page = await bob.get("rooms", room.room_id, "messages", dir="b", limit="50")
+    assert {event["event_id"] for event in page.body["chunk"]} == {event.event_id for event in room.events}
+    assert (await bob.get("rooms", room.room_id, "event", said.event_id)).status == 200
+
+
+async def test_what_was_while_nobody_of_us_was_there_is_no_news(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    bob, room = await enter(federated_town, remote)
+    alice = remote.user("alice")
+    await bob.post("rooms", room.room_id, "leave")
+    await remote.wait_until(lambda: room.membership(bob.user_id) == "leave")
+    meanwhile = [room.say(alice, f"meanwhile {number}") for number in range(30)]
+    await join(bob, remote, room)
+    since = (await bob.sync())["next_batch"]
+    said = room.say(alice, "beside the join", prev=[meanwhile[-3]])
+    await remote.send(federated_town.server_name, said)
+    await Eyes(bob).event(room.room_id, said.event_id)
+    told = (await bob.sync(since))["rooms"]["join"][room.room_id]
+    assert bodies(told["timeline"]["events"]) == ["beside the join"]
+    assert told["unread_notifications"]["notification_count"] == 1
+    page = await read_back(bob, room.room_id, told["timeline"]["prev_batch"])
+    assert {event["event_id"] for event in page} >= {event.event_id for event in meanwhile}
+
+
+async def test_who_is_gone_is_shown_no_branch_that_comes_later(
+    federated_town: Town, remote: RemoteServer
+) -> None:
+    bob, room = await enter(federated_town, remote)
+    carol, alice = await federated_town.person("carol"), remote.user("alice")
+    before = room.newest
+    await join(carol, remote, room)
+    await bob.post("rooms", room.room_id, "leave")
+    await remote.wait_until(lambda: room.membership(bob.user_id) == "leave")
+    said = room.say(alice, "beside all that", prev=[before])
+    await remote.send(federated_town.server_name, said)
+    await Eyes(carol).event(room.room_id, said.event_id)
+    assert (await carol.get("rooms", room.room_id, "event", said.event_id)).status == 200
+    assert (await bob.get("rooms", room.room_id, "event", said.event_id)).status == 404
+    page = await bob.get("rooms", room.room_id, "messages", dir="b", limit="50")
+    assert said.event_id not in {event["event_id"] for event in page.body["chunk"]}
