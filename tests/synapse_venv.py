@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 SYNAPSE = "matrix-synapse==1.163.2"
-# Its migrations want pkg_resources.
-_PACKAGES = (SYNAPSE, "setuptools<81")
+# The tests have it on SQLite, the benchmarks on PostgreSQL. Its migrations want pkg_resources.
+_PACKAGES = (SYNAPSE, "psycopg2-binary", "setuptools<81")
 _INSTALL_TIMEOUT_S = 540.0
 
 
@@ -40,10 +40,11 @@ def find_or_make() -> Path:
     with (folder / "lock").open("w") as lock:
         # Several test processes may start at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
+        installed, packages = folder / "installed", " ".join(_PACKAGES)
+        if not installed.exists() or installed.read_text() != packages:
             _run(sys.executable, "-m", "venv", "--clear", str(folder / "venv"))
             _run(str(python), "-m", "pip", "install", "--quiet", "--retries=1", *_PACKAGES)
-            (folder / "installed").touch()
+            installed.write_text(packages)
     return python
 
 

@@ -18,9 +18,9 @@ from bench.load.profile import profile_row
 from bench.load.report import table_head, table_line, write_json
 from bench.load.rows.base import Row, Scale
 from bench.load.servers import Hs, Server, Synapse
-from bench.load.synapse_venv import find_or_make
 from bench.load.town import Town
 from hs.storage.embedded import EmbeddedPostgres
+from tests import synapse_venv
 
 
 def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -71,7 +71,8 @@ def choose_rows(patterns: Sequence[str] | None) -> list[type[Row]]:
 def _make_server(name: str, folder: Path, postgres: EmbeddedPostgres, options: argparse.Namespace) -> Server:
     where = (folder, postgres.url, postgres.pid)
     if name == "synapse":
-        return Synapse(*where, find_or_make(options.synapse_python), presence=options.presence)
+        python = options.synapse_python or str(synapse_venv.find_or_make())
+        return Synapse(*where, python, presence=options.presence)
     server = Hs(
         *where, options.hs_python if name == "hs" else options.before_python, presence=options.presence
     )

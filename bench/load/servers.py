@@ -3,7 +3,6 @@
 Each has a PostgreSQL cluster to itself, made and started as `hs serve` does it, with the same settings.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -12,12 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bench.load.processes import ProcessTree
+from tests import synapse_config
 from tests.server_process import find_free_ports, to_toml
 
 SERVER_NAME = "load.example"
@@ -153,37 +152,16 @@ class Synapse(Server):
     name = "synapse"
 
     def _prepare(self, settings: dict[str, Any]) -> list[str]:
-        config = self.folder / "homeserver.yaml"
-        # Every JSON document is YAML.
-        config.write_text(json.dumps(self._document() | settings, indent=1))
-        key = self.folder / "signing.key"
-        if not key.exists():
-            key.write_text(f"ed25519 load {b64encode(os.urandom(32)).decode().rstrip('=')}\n")
-        (self.folder / "log.yaml").write_text(json.dumps(_LOG_CONFIG))
-        return [self._python, "-m", "synapse.app.homeserver", "--config-path", str(config)]
+        return [self._python, *synapse_config.write_files(self.folder, self._document() | settings)]
 
     def _document(self) -> dict[str, Any]:
         address = urlsplit(self._database_url)
         query = parse_qs(address.query)
-        unlimited = {"per_second": 1e6, "burst_count": 1_000_000}
         return {
-            "server_name": SERVER_NAME,
-            "signing_key_path": str(self.folder / "signing.key"),
-            "media_store_path": str(self.folder / "media"),
-            "pid_file": str(self.folder / "synapse.pid"),
-            "log_config": str(self.folder / "log.yaml"),
-            "macaroon_secret_key": "only for measuring",
-            "form_secret": "only for measuring",
-            "report_stats": False,
-            "suppress_key_server_warning": True,
-            "trusted_key_servers": [],
+            **synapse_config.base_document(self.folder, SERVER_NAME),
             "federation_domain_whitelist": [],
-            "enable_registration": True,
-            "enable_registration_without_verification": True,
             "presence": {"enabled": self._presence},
-            # Hundreds of people are registered for the set-up; the row about logging in takes the default of 12.
-            "bcrypt_rounds": 4,
-            "listeners": [_listener(self.port, "client")],
+            "listeners": [synapse_config.listener(self.port, "client")],
             "database": {
                 "name": "psycopg2",
                 "args": {
@@ -195,58 +173,17 @@ class Synapse(Server):
                     "cp_max": 10,
                 },
             },
-            **dict.fromkeys(_SIMPLE_LIMITS, unlimited),
-            "rc_login": dict.fromkeys(("address", "account", "failed_attempts"), unlimited),
-            "rc_joins": dict.fromkeys(("local", "remote"), unlimited),
-            "rc_invites": dict.fromkeys(("per_room", "per_user", "per_issuer"), unlimited),
         }
 
     def federation_settings(self, ca_file: Path) -> dict[str, Any]:
         """It federates."""
         return {
-            "listeners": [_listener(self.port, "client", "federation")],
+            **synapse_config.LOCAL_NETWORKS,
+            "listeners": [synapse_config.listener(self.port, "client", "federation")],
             "federation_domain_whitelist": None,
             "federation_custom_ca_list": [str(ca_file)],
-            "ip_range_blacklist": [],
-            "ip_range_whitelist": ["127.0.0.0/8"],
-            "rc_federation": {
-                "window_size": 1000,
-                "sleep_limit": 1_000_000,
-                "sleep_delay": 1,
-                "reject_limit": 1_000_000,
-                "concurrent": 50,
-            },
+            "rc_federation": synapse_config.FEDERATION_LIMITS,
         }
 
     def _folder_of_run(self) -> Path:
         return self.folder
-
-
-def _listener(port: int, *resources: str) -> dict[str, Any]:
-    return {
-        "port": port,
-        "bind_addresses": ["127.0.0.1"],
-        "type": "http",
-        "tls": False,
-        "resources": [{"names": list(resources), "compress": False}],
-    }
-
-
-_SIMPLE_LIMITS = (
-    "rc_message",
-    "rc_registration",
-    "rc_registration_token_validity",
-    "rc_joins_per_room",
-    "rc_room_creation",
-    "rc_third_party_invite",
-    "rc_admin_redaction",
-    "rc_presence",
-    "rc_user_directory",
-)
-
-_LOG_CONFIG = {
-    "version": 1,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "root": {"level": "WARNING", "handlers": ["console"]},
-    "disable_existing_loggers": False,
-}
