@@ -11,7 +11,8 @@ from hs.federation_api.keys import KeysApi
 from hs.matrix.keys import OldKey
 from hs.net.addresses import AddressGuard
 from hs.net.backoff import Backoff
-from hs.net.client import HttpClient, HttpLimits, make_tls_context
+from hs.net.client import HttpClient, make_tls_context
+from hs.net.connections import HttpLimits
 from hs.net.discovery import Discovery
 from hs.net.federation_client import FederationClient
 from hs.net.fetch_budget import FetchBudget

@@ -8,23 +8,21 @@ are not unpacked: we say that we take them as they are, and who packs them all t
 """
 
 import asyncio
-import errno
-import io
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from hs.net.addresses import AddressGuard
 from hs.net.bounds import Bounds
+from hs.net.connections import DEFAULT_LIMITS, ConnectionPool, HttpLimits, Received
 from hs.net.errors import (
     AddressRefused,
     BadAnswer,
@@ -37,29 +35,7 @@ from hs.net.resolver import Resolver
 from hs.net.spool import Body, Spool
 from hs.net.targets import Target
 
-# Of one header line; with aiohttp's 128 lines, 1 MiB in all.
-_MAX_HEADER: Final = 8190
-# Read ahead for who does not take it yet, twice this.
-_READ_AHEAD: Final = 128 * 1024
-# Larger bodies are written in pieces.
-_WHOLE_BODY: Final = 512 * 1024
-# Kept for the next requests to one place; what a burst needs more is closed after it.
-_IDLE_PER_HOST: Final = 2
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
-_HEADERS: Final = {"User-Agent": "hs", "Accept-Encoding": "identity"}
-
-
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """How many connections are used at once, to one place and in all; how long they are tried and kept."""
-
-    max_connections: int = 1000
-    max_connections_per_host: int = 8
-    # Places with idle connections.
-    max_idle_hosts: int = 2000
-    connect_timeout_s: float = 6.0
-    # Shorter than what servers have: a request that meets a connection's end is lost.
-    idle_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +56,25 @@ class RequestOptions(TypedDict, total=False):
     body: bytes | None
     # So many are followed, for GET only; one more is an answer like others.
     redirects: int
+    # Whoever asks measures the time, and ends it.
+    is_timed_by_caller: bool
 
 
 class HttpClient:
-    """Makes requests. Connections are kept for the next request to the same place under the same name."""
+    """Makes requests."""
 
     def __init__(
         self,
         guard: AddressGuard,
         resolver: Resolver,
         context: ssl.SSLContext,
-        limits: HttpLimits = HttpLimits(),
+        limits: HttpLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._guard = guard
-        connector = _Connector(
-            limits.max_idle_hosts,
-            ssl=context,
-            resolver=_GuardedResolver(resolver),
-            use_dns_cache=False,
-            limit=limits.max_connections,
-            limit_per_host=limits.max_connections_per_host,
-            keepalive_timeout=limits.idle_timeout_s,
-            socket_factory=self._make_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers=_HEADERS,
-            # Of the whole, `request` measures the time.
-            timeout=aiohttp.ClientTimeout(sock_connect=limits.connect_timeout_s),
-            max_line_size=_MAX_HEADER,
-            max_field_size=_MAX_HEADER,
-            read_bufsize=_READ_AHEAD,
-            trust_env=False,
-        )
+        self._pool = ConnectionPool(guard, resolver, context, limits)
 
     async def close(self) -> None:
         """End all connections."""
-        await self._session.close()
+        await self._pool.close()
 
     async def request(
         self, method: str, target_or_url: Target | str, bounds: Bounds, **options: Unpack[RequestOptions]
@@ -129,93 +85,24 @@ class HttpClient:
         """
         headers, body = options.get("headers") or {}, options.get("body")
         redirects = options.get("redirects", 0) if method == "GET" else 0
+        is_timed = options.get("is_timed_by_caller", False)
         with _errors():
-            async with asyncio.timeout(bounds.timeout_s):
+            async with nullcontext() if is_timed else asyncio.timeout(bounds.timeout_s):
                 if isinstance(target_or_url, Target):
-                    url, name = target_or_url.url(options.get("path", "")), target_or_url.tls_name
-                    headers = {**headers, "Host": target_or_url.host_header}
+                    target, path = target_or_url, options.get("path", "")
                 else:
-                    url, name = _parse_url(target_or_url), None
-                response = await self._ask(method, url, name, headers, body)
-                while response.status in _REDIRECTS and redirects > 0:
-                    response.close()
+                    target, path = _locate(_parse_url(target_or_url))
+                received = await self._pool.exchange(method, target, path, headers, body)
+                while received.status in _REDIRECTS and redirects > 0:
+                    received.release()
                     redirects -= 1
-                    url = _redirected(url, response)
+                    target, path = _locate(_redirected(target.url(path), received))
                     # What was for the first host may be nothing for others.
-                    response = await self._ask(method, url, None, {}, None)
+                    received = await self._pool.exchange(method, target, path, {}, None)
                 try:
-                    return HttpAnswer(response.status, response.headers, await _read(response, bounds))
+                    return HttpAnswer(received.status, received.headers, await _read(received, bounds))
                 finally:
-                    # Where there is more to read, the connection ends.
-                    response.release()
-
-    async def _ask(
-        self,
-        method: str,
-        url: URL,
-        tls_name: str | None,
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> aiohttp.ClientResponse:
-        return await self._session.request(
-            method,
-            url,
-            headers=headers,
-            data=io.BytesIO(body) if body is not None and len(body) > _WHOLE_BODY else body,
-            allow_redirects=False,
-            server_hostname=tls_name,
-        )
-
-    def _make_socket(self, info: Any) -> socket.socket:
-        """A socket for an address that we connect to: whatever led here, others get none."""
-        family, kind, protocol, _, address = info
-        try:
-            self._guard.check(str(address[0]))
-        except AddressRefused as error:
-            # As if the machine refused it: the next address is tried.
-            raise PermissionError(errno.EACCES, str(error)) from error
-        made = socket.socket(family, kind, protocol)
-        made.setblocking(False)
-        return made
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Keeps two idle connections each for so many places at most."""
-
-    def __init__(self, max_idle_hosts: int, **how: Any) -> None:
-        super().__init__(**how)
-        self._max_idle_hosts = max_idle_hosts
-
-    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        idle = self._conns.get(key)
-        is_full = len(idle) >= _IDLE_PER_HOST if idle else len(self._conns) >= self._max_idle_hosts
-        super()._release(key, protocol, should_close=should_close or is_full)
-
-
-class _GuardedResolver(AbstractResolver):
-    """Our resolver, as aiohttp wants one."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of a name; RemoteError where there is none."""
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in await self._resolver.find_addresses(host)
-        ]
-
-    async def close(self) -> None:
-        """Nothing: whoever made the resolver closes it."""
+                    received.release()
 
 
 def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLContext:
@@ -229,19 +116,19 @@ def make_tls_context(ca_file: Path | None, is_verified: bool = True) -> ssl.SSLC
     return context
 
 
-async def _read(response: aiohttp.ClientResponse, bounds: Bounds) -> Body:
+async def _read(received: Received, bounds: Bounds) -> Body:
     """All of the body, in a file where it is large; BadAnswer for what is packed.
 
     TooLong where there is more, or more in it than can be taken in.
     """
-    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    if received.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise BadAnswer("the answer is packed, and was not to be")
     too_long = TooLong(f"the answer is longer than {bounds.max_bytes} bytes")
-    if (response.content_length or 0) > bounds.max_bytes:
+    if received.content_length > bounds.max_bytes:
         raise too_long
     left, commas = bounds.max_bytes, 0
     with _errors(), closing(Spool()) as spool:
-        async for chunk in response.content.iter_any():
+        async for chunk in received.content.iter_any():
             left -= len(chunk)
             if left < 0:
                 raise too_long
@@ -263,9 +150,15 @@ def _parse_url(text: str) -> URL:
     return url
 
 
-def _redirected(url: URL, response: aiohttp.ClientResponse) -> URL:
+def _locate(url: URL) -> tuple[Target, str]:
+    """Where a URL is reached, and the path that is asked for there."""
+    host, header = url.raw_host or "", url.host_port_subcomponent or ""
+    return Target(host, url.port or 443, header, host), url.raw_path_qs
+
+
+def _redirected(url: URL, received: Received) -> URL:
     """Where an answer sends us."""
-    location = response.headers.get("Location", "")
+    location = received.headers.get("Location", "")
     try:
         return _parse_url(str(url.join(URL(location))))
     except (ValueError, Unreachable) as error:
@@ -287,7 +180,7 @@ def _errors() -> Iterator[None]:
         raise kind(f"no connection: {str(error.os_error)[:200]}") from error
     except aiohttp.ClientPayloadError as error:
         raise Unreachable("the answer was cut off") from error
-    except aiohttp.ClientResponseError as error:
+    except HttpProcessingError as error:
         raise Unreachable("the answer is no HTTP") from error
     # ValueError: headers and hosts that cannot be sent.
     except (aiohttp.ClientError, OSError, ValueError) as error:

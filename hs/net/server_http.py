@@ -59,6 +59,7 @@ class Http(Protocol):
         path: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        is_timed_by_caller: bool = False,
     ) -> HttpAnswer:
         """The answer of one address, or to a URL; RemoteError where there is none."""
 
@@ -106,7 +107,13 @@ class ServerHttp:
                 for target in (await self._finder.find(server_name))[:MAX_TRIES]:
                     try:
                         return await self._http.request(
-                            method, target, bounds, path=path, headers=headers or {}, body=body
+                            method,
+                            target,
+                            bounds,
+                            path=path,
+                            headers=headers or {},
+                            body=body,
+                            is_timed_by_caller=True,
                         )
                     except Unreachable as error:
                         failure = error

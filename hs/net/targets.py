@@ -27,10 +27,15 @@ class Target:
 
     def url(self, path: str) -> URL:
         """The address of a request; `path` with its query, escaped already. Raises ValueError."""
-        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-            raise ValueError("the path of a request is not escaped")
+        check_path(path)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return URL(f"https://{host}:{self.port}{path}", encoded=True)
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for what cannot stand in a request as it is."""
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("the path of a request is not escaped")
 
 
 @lru_cache(_REMEMBERED)

@@ -14,9 +14,11 @@ from aiohttp import web
 from hs.config import PRIVATE_NETWORKS
 from hs.net.addresses import AddressGuard
 from hs.net.bounds import Bounds
-from hs.net.client import HttpAnswer, HttpClient, HttpLimits, RequestOptions, make_tls_context
+from hs.net.client import HttpAnswer, HttpClient, RequestOptions, make_tls_context
+from hs.net.connections import HttpLimits
 from hs.net.discovery import Discovery
 from hs.net.resolver import Resolver
+from hs.net.targets import Target
 from hs.net.well_known import WellKnown
 from tests.certificates import Authority, Certificate
 from tests.dns_server import DnsServer
@@ -29,6 +31,12 @@ RawAnswer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 # 127.0.0.3 is where nobody may lead us.
 ALLOWED = ("127.0.0.1/32", "127.0.0.2/32", "::1/128")
 PLENTY = Bounds(1_000_000, 10)
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+def local(port: int, name: str = "a.example", host: str = "127.0.0.1") -> Target:
+    """A server on this machine under a name."""
+    return Target(host, port, name, name)
 
 
 def page(text: str, status: int = 200, **headers: str) -> Answer:

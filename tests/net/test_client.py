@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from hs.net.bounds import Bounds
-from hs.net.client import HttpLimits, make_tls_context
+from hs.net.client import make_tls_context
 from hs.net.errors import (
     AddressRefused,
     BadAnswer,
@@ -25,16 +25,8 @@ from hs.net.errors import (
     Unreachable,
 )
 from hs.net.spool import NoRoom, leave_memory
-from hs.net.targets import Target
 from tests.certificates import Authority
-from tests.net.outside import PLENTY, Outside, page
-
-HEAD = b"HTTP/1.1 200 OK\r\n"
-
-
-def local(port: int, name: str = "a.example", host: str = "127.0.0.1") -> Target:
-    """A server on this machine under a name."""
-    return Target(host, port, name, name)
+from tests.net.outside import HEAD, PLENTY, Outside, local, page
 
 
 async def test_a_request_and_its_answer(outside: Outside) -> None:
@@ -65,16 +57,6 @@ async def test_a_request_and_its_answer(outside: Outside) -> None:
     assert request.headers["Accept-Encoding"] == "identity"
     # One connection for both.
     assert site.sni == ["a.example"]
-
-
-async def test_connections_are_not_shared_between_names(outside: Outside) -> None:
-    site = await outside.site("a.example", "b.example")
-    for name in ("a.example", "b.example", "a.example"):
-        await outside.http.request("GET", local(site.port, name), PLENTY, path="/")
-    assert site.sni == ["a.example", "b.example"]
-    with pytest.raises(BadCertificate):
-        await outside.http.request("GET", local(site.port, "c.example"), PLENTY, path="/")
-    assert site.hosts == ["a.example", "b.example", "a.example"]
 
 
 async def test_certificates_for_other_names_expired_and_unknown_ones(outside: Outside) -> None:
@@ -338,87 +320,6 @@ async def test_a_server_that_takes_connections_and_says_nothing(outside: Outside
             await outside.get(url)
     with pytest.raises(Unreachable):
         await outside.get(url)
-
-
-async def test_an_answer_that_is_not_read_to_its_end_ends_the_connection(outside: Outside) -> None:
-    site = await outside.site()
-    url = f"https://127.0.0.1:{site.port}/"
-    site.answer = page("x" * 5_000_000)
-    for _ in range(3):
-        with pytest.raises(TooLong):
-            await outside.get(url, Bounds(4_000_000, 30))
-    site.answer = page("here")
-    assert (await outside.get(url)).body == b"here"
-    assert len(site.sni) == 4
-
-
-async def test_requests_wait_for_each_other_at_one_place(outside: Outside) -> None:
-    outside.limits = HttpLimits(max_connections_per_host=2)
-    outside.build()
-    site, other = await outside.site(), await outside.site()
-    busy, most, go_on = 0, 0, asyncio.Event()
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        nonlocal busy, most
-        busy += 1
-        most = max(most, busy)
-        await go_on.wait()
-        busy -= 1
-        return web.Response(text="x")
-
-    site.answer = answer
-    asked = [asyncio.create_task(outside.get(f"https://127.0.0.1:{site.port}/")) for _ in range(6)]
-    # Others are not held up.
-    assert (await outside.get(f"https://127.0.0.1:{other.port}/")).status == 200
-    go_on.set()
-    assert [(await task).status for task in asked] == [200] * 6
-    assert most == 2
-
-
-async def test_a_cancelled_request_leaves_nothing(outside: Outside) -> None:
-    outside.limits = HttpLimits(max_connections_per_host=1)
-    outside.build()
-    site = await outside.site()
-    arrived = asyncio.Event()
-
-    async def never(request: web.BaseRequest) -> web.StreamResponse:
-        arrived.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    site.answer = never
-    task = asyncio.create_task(outside.get(f"https://127.0.0.1:{site.port}/"))
-    await arrived.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    site.answer = page("here")
-    assert (await outside.get(f"https://127.0.0.1:{site.port}/")).body == b"here"
-
-
-async def test_of_many_connections_to_one_place_two_are_kept(outside: Outside) -> None:
-    site = await outside.site()
-    together = asyncio.Barrier(4)
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        await together.wait()
-        return web.Response(text="x")
-
-    site.answer = answer
-    for connections in (4, 6):
-        await asyncio.gather(*(outside.get(f"https://127.0.0.1:{site.port}/") for _ in range(4)))
-        assert len(site.sni) == connections
-
-
-async def test_idle_connections_are_dropped(outside: Outside) -> None:
-    outside.limits = HttpLimits(max_idle_hosts=1)
-    outside.build()
-    first, second = await outside.site(), await outside.site()
-    for _ in range(2):
-        for site in (first, second):
-            await outside.get(f"https://127.0.0.1:{site.port}/")
-    # One place has its connection kept, the next one does not.
-    assert (len(first.sni), len(second.sni)) == (1, 2)
 
 
 @pytest.mark.parametrize(

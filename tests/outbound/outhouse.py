@@ -146,6 +146,7 @@ class PlainRequests:
         path: str,
         headers: Mapping[str, str],
         body: bytes | None,
+        is_timed_by_caller: bool,
     ) -> "PlainAnswer":
         """The answer."""
         url = f"http://127.0.0.1:{self.elsewhere.get(target_or_url, self._port)}{path}"
