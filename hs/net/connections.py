@@ -7,7 +7,7 @@
         received.release()
 
 Pool, TLS, the writing of headers and the parser of answers are aiohttp's; its ClientSession is left out. Cookies,
-middlewares, traces and proxies are nothing to us, and cost more for each request than TLS and its signature do together.
+middlewares, traces and proxies are nothing to us, and cost about as much for each request as TLS and its signature do.
 """
 
 import asyncio
